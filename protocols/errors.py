@@ -1,0 +1,89 @@
+"""Typed errors of the protocols: data for the caller, prose only at the edge.
+
+Each class has a stable `code`, unique in the product and never renamed (style.md §8).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+Fact = int | str | bytes | None
+
+
+class OnecardError(Exception):
+    """Base of every world error of the product: a stable code and facts, no prose."""
+
+    code: ClassVar[str] = "ONECARD"
+
+    def __init__(self, **facts: Fact) -> None:
+        self.facts = facts
+        super().__init__(facts)
+
+    def __str__(self) -> str:
+        shown = (f"{k}={v.hex() if isinstance(v, bytes) else v}" for k, v in self.facts.items())
+        return " ".join([self.code, *shown])
+
+    def as_json(self) -> dict[str, int | str | None]:
+        """The error as one JSON-ready object; bytes become hex."""
+        shown = {k: v.hex() if isinstance(v, bytes) else v for k, v in self.facts.items()}
+        return {"code": self.code, **shown}
+
+
+class MoneyTypeError(OnecardError):
+    """An amount that is not an integer (bool and float included)."""
+
+    code = "MONEY_TYPE"
+
+
+class MoneyRangeError(OnecardError):
+    """An amount outside the range of a record or of a balance."""
+
+    code = "MONEY_RANGE"
+
+
+class MoneyTextError(OnecardError):
+    """A text that is not an amount in yuan with at most two decimals."""
+
+    code = "MONEY_TEXT"
+
+
+class FrameError(OnecardError):
+    """Bytes that are not what they should be: field, offset, clause."""
+
+    code = "FRAME_BAD"
+
+
+class BcdError(FrameError):
+    """A nibble above 9 or an odd number of digits."""
+
+    code = "BCD"
+
+
+class RecordError(FrameError):
+    """A journal record that does not decode (ledger.md §3.3)."""
+
+    code = "WIRE_RECORD"
+
+
+class WireFormError(FrameError):
+    """A message that is not deterministic CBOR of the shape in wire.cddl."""
+
+    code = "WIRE_FORM"
+
+
+class SignatureError(FrameError):
+    """A COSE_Sign1 whose key is unknown or whose signature is wrong."""
+
+    code = "WIRE_SIG"
+
+
+class TopicError(FrameError):
+    """A topic outside sync.md §4, or a name outside sync.md §2."""
+
+    code = "WIRE_TOPIC"
+
+
+class ListError(FrameError):
+    """A list head, part or delta that does not fit (sync.md §7)."""
+
+    code = "WIRE_LIST"

@@ -67,17 +67,13 @@ def _walk(raw: bytes, depth_max: int) -> None:
         open_items[-1] -= 1
         start = at
         major, argument, at = head(raw, at)
-        if major in (0, 1):
-            continue
         if major in (2, 3):
             at += argument
-            if at > len(raw):
-                raise WireFormError(field="string", offset=start, clause=_CLAUSE)
         elif major in (4, 5):
             if len(open_items) > depth_max or argument > len(raw) - at:
                 raise WireFormError(field="nesting", offset=start, clause=_CLAUSE)
             open_items.append(argument * (major - 3))
-        elif raw[start] != _NULL:
+        elif major > 5 and raw[start] != _NULL:
             raise WireFormError(field="type", offset=start, clause=_CLAUSE)
-    if at != len(raw):
-        raise WireFormError(field="trailing", offset=at, clause=_CLAUSE)
+    if at != len(raw):  # also a string that runs past the end
+        raise WireFormError(field="length", offset=at, clause=_CLAUSE)

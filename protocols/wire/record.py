@@ -230,7 +230,7 @@ class Record:
         if type(items) is not list or len(items) < len(PREFIX):
             raise RecordError(field="array", offset=0, clause=_CLAUSE)
         items = _checked(items)
-        return cls(*items[:10], own=tuple(items[10:]))
+        return cls(*items[:10], tuple(items[10:]))
 
     def get(self, name: str) -> Any:
         """The own field `name`; null where this record does not carry it."""
@@ -281,7 +281,7 @@ def _checked(items: list[Any]) -> list[Any]:
 def _check_own(items: list[Any]) -> None:
     if items[0] == 0:
         raise shape.bad("seq", 0)
-    specs: Iterable[FieldSpec] = OWN.get(items[1], ())  # type: ignore[call-overload]  # int keys
+    specs: Iterable[FieldSpec] = OWN.get(items[1], ())
     size = len(items)
     for n, spec in enumerate(specs, start=len(PREFIX)):
         value = items[n] if n < size else None

@@ -230,7 +230,7 @@ class Record:
         if type(items) is not list or len(items) < len(PREFIX):
             raise RecordError(field="array", offset=0, clause=_CLAUSE)
         items = _checked(items)
-        return cls(*items[:10], tuple(items[10:]))
+        return cls(*[*items[:10], tuple(items[10:])])
 
     def get(self, name: str) -> Any:
         """The own field `name`; null where this record does not carry it."""

@@ -80,7 +80,7 @@ class Segment:
             raise WireFormError(field="segment", offset=len(raw), clause="sync.md 3")
         items = shape.array(cbor.loads(raw), range(10, 11), "segment")
         _check(items)
-        return cls(*items[1:9], tuple(items[9]))
+        return cls(*[*items[1:9], tuple(items[9])])
 
     def signed(self, signer: Signer) -> bytes:
         """The COSE_Sign1 envelope that travels and is archived."""

@@ -24,6 +24,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "JOURNAL_FAIL": ("设备暂停服务", "Out of service: journal or disk fault"),
     "JOURNAL_SQLITE_OLD": ("系统组件版本过低", "SQLite library too old, update the system"),
     "KEYS_MISSING": ("缺少密钥", "Key not found"),
+    "KEYS_EXISTS": ("密钥已存在", "Key exists already and is never overwritten"),
     "KEYS_SEALED": ("密钥库无法打开", "Key store does not open: wrong passphrase or altered"),
     "KEYS_INSECURE": ("密钥文件权限不安全", "Key file is readable by others or not sealed"),
     "CHILD_DOWN": ("子程序无法启动", "Program cannot be started"),

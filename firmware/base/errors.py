@@ -43,6 +43,12 @@ class KeyMissingError(RuntimeBaseError):
     code = "KEYS_MISSING"
 
 
+class KeyExistsError(RuntimeBaseError):
+    """A key file or label that is already there; keys are never overwritten."""
+
+    code = "KEYS_EXISTS"
+
+
 class KeySealedError(RuntimeBaseError):
     """A key file that does not open: wrong passphrase, altered or malformed."""
 

@@ -87,3 +87,63 @@ class ListError(FrameError):
     """A list head, part or delta that does not fit (sync.md §7)."""
 
     code = "WIRE_LIST"
+
+
+class ApduError(FrameError):
+    """A command or an answer that is not a short APDU; an answer outside 2..258 bytes."""
+
+    code = "CARD_APDU"
+
+
+class CardAnswerError(FrameError):
+    """The body of a purse or PSAM command or answer that does not have its fixed layout."""
+
+    code = "CARD_ANSWER"
+
+
+class CardFileError(FrameError):
+    """An FCI or 0015 that does not have the layout of the profile: no card of ours."""
+
+    code = "CARD_FILE"
+
+
+class CardRecordError(FrameError):
+    """A 0018 record that is not 23 bytes."""
+
+    code = "CARD_RECORD"
+
+
+class ProfileKeyError(OnecardError):
+    """A card profile with a key that nothing reads."""
+
+    code = "PROFILE_UNKNOWN_KEY"
+
+
+class ProfileValueError(OnecardError):
+    """A card profile that is not TOML, or a value of wrong type or outside its range."""
+
+    code = "PROFILE_VALUE"
+
+
+class Pn532FrameError(FrameError):
+    """Bytes that are not one PN532 frame."""
+
+    code = "PN532_FRAME"
+
+
+class Pn532AnswerError(FrameError):
+    """A PN532 answer to another command, or with another layout than its manual's."""
+
+    code = "PN532_ANSWER"
+
+
+class KatFormError(OnecardError):
+    """A known-answer file of neither format, or a member's field that cannot be read."""
+
+    code = "KAT_FORM"
+
+
+class DecodeKindError(OnecardError):
+    """A kind of bytes that `decode` does not know."""
+
+    code = "DECODE_KIND"

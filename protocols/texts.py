@@ -18,6 +18,17 @@ TEXTS: dict[str, tuple[str, str]] = {
     "WIRE_SIG": ("签名错误", "Signature does not verify"),
     "WIRE_TOPIC": ("主题错误", "Topic or name not allowed"),
     "WIRE_LIST": ("名单校验失败", "List does not verify"),
+    # card, reader chip and their files (protocols)
+    "CARD_APDU": ("请重新放卡", "Malformed card answer, present the card again"),
+    "CARD_ANSWER": ("无法识别此卡", "Card answered in an unknown form"),
+    "CARD_FILE": ("无法识别此卡", "Not a card of this campus"),
+    "CARD_RECORD": ("无法识别此卡", "Card record has an unknown form"),
+    "PROFILE_UNKNOWN_KEY": ("卡片配置错误", "Card profile: remove or correct the named key"),
+    "PROFILE_VALUE": ("卡片配置错误", "Card profile: correct the named value"),
+    "PN532_FRAME": ("读卡器故障", "Malformed frame from the reader"),
+    "PN532_ANSWER": ("读卡器故障", "Reader answered in an unknown form"),
+    "KAT_FORM": ("测试数据格式错误", "Known-answer file: correct the named field"),
+    "DECODE_KIND": ("未知类型", "Unknown kind: choose one of those listed"),
     # runtime (firmware.base)
     "RUNTIME": ("程序错误", "Runtime error"),
     "CONFIG": ("配置错误，请检查配置文件", "Configuration error: correct the named key"),

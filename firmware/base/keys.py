@@ -12,17 +12,13 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import (
-    decode_dss_signature,
-    encode_dss_signature,
-)
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from firmware.base.errors import (
@@ -31,23 +27,11 @@ from firmware.base.errors import (
     KeyMissingError,
     KeySealedError,
 )
+from protocols.wire.cose import KeyRing, P256Signer
 
 T = TypeVar("T")
-ES256 = ec.ECDSA(hashes.SHA256())
 LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**15, 8, 1
-
-
-def kid_of(spki: bytes) -> bytes:
-    """Key identifier: first 8 bytes of SHA-256 of the SubjectPublicKeyInfo (sync.md §2)."""
-    return hashlib.sha256(spki).digest()[:8]
-
-
-def spki_of(key: ec.EllipticCurvePublicKey) -> bytes:
-    """SubjectPublicKeyInfo in DER."""
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
 
 
 class DeviceKey:
@@ -55,8 +39,8 @@ class DeviceKey:
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key = key
-        self.spki = spki_of(key.public_key())
-        self.kid = kid_of(self.spki)
+        self._signer = P256Signer(key)
+        self.spki = self._signer.spki
 
     def __repr__(self) -> str:
         return f"DeviceKey(kid={self.kid.hex()})"
@@ -86,38 +70,22 @@ class DeviceKey:
         return cls(key)
 
     @property
+    def kid(self) -> bytes:
+        """First 8 bytes of SHA-256 of the public key's SPKI."""
+        return self._signer.kid
+
+    @property
     def private_key(self) -> ec.EllipticCurvePrivateKey:
         """The key object, for a certificate request or a CA: it computes, it is not bytes."""
         return self._key
 
     def sign(self, message: bytes) -> bytes:
         """ES256 signature, r ‖ s, 64 bytes."""
-        r, s = decode_dss_signature(self._key.sign(message, ES256))
-        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        return self._signer.sign(message)
 
 
-class PinnedKeys:
-    """Public keys known by their kid; verifies ES256."""
-
-    def __init__(self, spkis: Iterable[bytes]) -> None:
-        self._keys = {kid_of(spki): _public(spki) for spki in spkis}
-
-    @property
-    def kids(self) -> tuple[bytes, ...]:
-        """The identifiers of the pinned keys."""
-        return tuple(self._keys)
-
-    def verify(self, kid: bytes, message: bytes, signature: bytes) -> bool:
-        """Whether a pinned key of that kid signed the message; an unknown kid is False."""
-        key = self._keys.get(kid)
-        if key is None or len(signature) != 64:
-            return False
-        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-        try:
-            key.verify(encode_dss_signature(r, s), message, ES256)
-        except InvalidSignature:
-            return False
-        return True
+PinnedKeys = KeyRing
+"""Public keys known by their kid: what an owner of pinned keys trusts."""
 
 
 class KeyStore:
@@ -202,16 +170,6 @@ def _stretch(passphrase: bytes, salt: bytes) -> bytes:
 def _demand_sealed(path: Path, passphrase: bytes | None, development: bool) -> None:
     if not passphrase and not development:
         raise KeyInsecureError(path=str(path), reason="no passphrase outside development")
-
-
-def _public(spki: bytes) -> ec.EllipticCurvePublicKey:
-    try:
-        key = serialization.load_der_public_key(spki)
-    except (ValueError, TypeError) as fault:
-        raise KeySealedError(reason="not a public key") from fault
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise KeySealedError(reason="not P-256")
-    return key
 
 
 def _read_private(path: Path) -> bytes:

@@ -1,0 +1,86 @@
+"""The one table from a driver's name in the configuration to the code that makes it.
+
+Factories read their own section, import their driver only when it is chosen, and touch no
+hardware: that is the driver's `open`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from firmware.base.config import Section
+from firmware.base.errors import ConfigError
+from firmware.base.keys import KeyStore
+from firmware.ports import CardReader, SamPort
+
+T = TypeVar("T")
+BAUDS = (115_200, 230_400, 460_800, 921_600)
+
+
+def _pn532(section: Section) -> CardReader:
+    from firmware.drivers.pn532 import Pn532Reader
+
+    port = section.text("port", None, "serial device of the PN532")
+    baud = section.choice("baud", "115200", map(str, BAUDS), "speed of the serial line")
+    return Pn532Reader(port, int(baud))
+
+
+def _nfcpy(section: Section) -> CardReader:
+    from firmware.drivers.nfcpy_reader import NfcpyReader
+
+    return NfcpyReader(section.text("port", None, "serial device of the PN532"))
+
+
+def _pcsc(section: Section) -> CardReader:
+    from firmware.drivers.pcsc import PcscReader
+
+    return PcscReader(section.text("reader", None, "name of the PC/SC reader, whole or its start"))
+
+
+def _psam_slot(section: Section) -> SamPort:
+    from firmware.drivers.pcsc import PcscReader
+    from firmware.drivers.psam_slot import PsamSlot, TidPlace
+
+    name = section.text("reader", None, "name of the PC/SC slot that holds the PSAM")
+    place = TidPlace(
+        sfi=section.integer("tid_sfi", 22, 1, 30, "short file id of the terminal number"),
+        offset=section.integer("tid_offset", 0, 0, 255, "offset of the terminal number"),
+    )
+    aid = section.text("aid", "", "application of the PSAM in hex; empty: no SELECT")
+    if len(aid) % 2 or any(c not in "0123456789abcdefABCDEF" for c in aid):
+        section.refuse("aid", "hex digits", aid[:40])
+        aid = ""
+    return PsamSlot(PcscReader(name), place, bytes.fromhex(aid))
+
+
+def _soft_sam(section: Section) -> SamPort:
+    from firmware.drivers.soft_sam import CounterFile, SoftSam
+
+    development = section.flag("development", False, "the software SAM is for development only")
+    tid = section.octets("tid", None, 6, "terminal number")
+    store = section.path("keys", "keys.json", "key store, unsealed in development")
+    label = section.text("key", "MPK", "label of the purchase master key")
+    counter = section.path("counter", "sam.termseq", "file of the terminal serial")
+
+    def master() -> bytes:
+        return KeyStore.open(store, None, development=True).use(label, bytes)
+
+    return SoftSam(master, tid, CounterFile(counter), development=development)
+
+
+def _console(section: Section) -> object:
+    from firmware.drivers.console import Console
+
+    return Console(section.choice("format", "text", ("text", "json"), "for people, for programs"))
+
+
+READERS: dict[str, Callable[[Section], CardReader]] = {
+    "pn532": _pn532,
+    "nfcpy": _nfcpy,
+    "pcsc": _pcsc,
+}
+SAMS: dict[str, Callable[[Section], SamPort]] = {"psam_slot": _psam_slot, "soft_sam": _soft_sam}
+CONSOLES: dict[str, Callable[[Section], object]] = {"console": _console}
+DRIVERS: dict[str, Callable[[Section], object]] = {**READERS, **SAMS, **CONSOLES}

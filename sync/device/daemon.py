@@ -186,17 +186,21 @@ class Daemon:
                     self._send_hello()
                 case SendSegment(first, last):
                     self._send_segment(first, last)
-                case Keep(name):
-                    assert cose is not None, name
-                    self._store.keep({name: cose, "acked": position_raw(self.core.acked)})
-                case KeepDseq(dseq):
-                    self._store.keep({"dseq": dseq.to_bytes(8, "big")})
                 case Dial(delay_ms):
                     self._dial_at_ms = self._now_ms() + delay_ms
                 case Alarm(code):
                     self._alarm(code)
                 case AskStatus():
                     self._ask_status()
+                case Keep() | KeepDseq():
+                    self._keep(action, cose)
+
+    def _keep(self, action: Keep | KeepDseq, cose: bytes | None) -> None:
+        if isinstance(action, KeepDseq):
+            self._store.keep({"dseq": action.dseq.to_bytes(8, "big")})
+            return
+        assert cose is not None, action
+        self._store.keep({action.name: cose, "acked": position_raw(self.core.acked)})
 
     def _send_hello(self) -> None:
         t1_us = self._clock.wall_us()

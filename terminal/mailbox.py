@@ -1,0 +1,97 @@
+"""sync.db as the terminal sees it: read-only, polled, and believed in nothing (sync.md §11).
+
+What lies there are messages as the centre signed them; acks and lists verify them here, in this
+process. The daemon is the file's only writer, so a missing or broken file only means no news.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from firmware.base.errors import JournalFailError
+from firmware.base.sqlite import connect
+
+
+class Inbox(Protocol):
+    """What the till asks of sync.db; production and simulator read the same file."""
+
+    def changed(self) -> bool:
+        """Whether anything was written since the last call that said yes."""
+
+    def kept(self, name: str) -> bytes | None:
+        """The signed message under a name."""
+
+    def parts(self, name: str) -> list[bytes]:
+        """The signed parts of the list stored under a name, in order."""
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return connect(path, read_only=True)
+
+
+class Mailbox:
+    """Inbox over the file; it may appear later, and a read error means no news."""
+
+    def __init__(
+        self, path: Path, open_file: Callable[[Path], sqlite3.Connection] = _read_only
+    ) -> None:
+        self._path = path
+        self._open_file = open_file
+        self._connection: sqlite3.Connection | None = None
+        self._seen: int | None = None
+
+    def changed(self) -> bool:
+        """True after a commit of the daemon, and the first time the file is there."""
+        connection = self._connection or self._open()
+        if connection is None:
+            return False
+        try:
+            version = connection.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error:
+            self.close()
+            return False
+        if version == self._seen:
+            return False
+        self._seen = version
+        return True
+
+    def kept(self, name: str) -> bytes | None:
+        """The signed message under a name, None if there is none."""
+        found = self._rows("SELECT v FROM kept WHERE name = ?", name)
+        return found[0] if found else None
+
+    def parts(self, name: str) -> list[bytes]:
+        """Parts of the newest stored version, in order."""
+        return self._rows(
+            "SELECT cose FROM list_part WHERE name = ?1 AND version ="
+            " (SELECT max(version) FROM list_part WHERE name = ?1) ORDER BY idx",
+            name,
+        )
+
+    def close(self) -> None:
+        """Release the file; the next call opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._seen = None
+
+    def _open(self) -> sqlite3.Connection | None:
+        if not self._path.is_file():
+            return None
+        try:
+            self._connection = self._open_file(self._path)
+        except JournalFailError:
+            return None
+        return self._connection
+
+    def _rows(self, query: str, name: str) -> list[bytes]:
+        connection = self._connection or self._open()
+        if connection is None:
+            return []
+        try:
+            return [bytes(row[0]) for row in connection.execute(query, (name,))]
+        except sqlite3.Error:
+            return []

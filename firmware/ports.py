@@ -116,7 +116,7 @@ class Display(Protocol):
         """Replace both pictures, then sound the buzzer."""
 
 
-KEY_NAMES = (*"0123456789", "00", ".", "ENTER", "CANCEL", "BACK", "VOID", "SHIFT", "YES", "NO")
+KEY_NAMES = (*"0123456789", "00", ".", "ENTER", "CANCEL", "BACK", "VOID", "SHIFT")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,11 @@ hardware: that is the driver's `open`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
 
 from firmware.base.config import Section
-from firmware.base.errors import ConfigError
 from firmware.base.keys import KeyStore
 from firmware.ports import CardReader, SamPort
 
-T = TypeVar("T")
 BAUDS = (115_200, 230_400, 460_800, 921_600)
 
 
@@ -57,17 +53,22 @@ def _psam_slot(section: Section) -> SamPort:
 
 def _soft_sam(section: Section) -> SamPort:
     from firmware.drivers.soft_sam import CounterFile, SoftSam
+    from protocols.card.suite import Pboc3Des
 
     development = section.flag("development", False, "the software SAM is for development only")
     tid = section.octets("tid", None, 6, "terminal number")
     store = section.path("keys", "keys.json", "key store, unsealed in development")
     label = section.text("key", "MPK", "label of the purchase master key")
     counter = section.path("counter", "sam.termseq", "file of the terminal serial")
+    suite = Pboc3Des()
+    opened: list[KeyStore] = []  # the file is read at the first use, not while configuring
 
-    def master() -> bytes:
-        return KeyStore.open(store, None, development=True).use(label, bytes)
+    def diversify(asn8: bytes) -> bytes:
+        if not opened:
+            opened.append(KeyStore.open(store, None, development=development))
+        return opened[0].use(label, lambda mk: suite.diversify(mk, asn8))
 
-    return SoftSam(master, tid, CounterFile(counter), development=development)
+    return SoftSam(diversify, tid, CounterFile(counter), suite, development=development)
 
 
 def _console(section: Section) -> object:

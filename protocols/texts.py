@@ -50,4 +50,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "SAM_FAIL": ("设备暂停服务", "Out of service: SAM fault"),
     "SAM_INSECURE": ("设备暂停服务", "Software SAM refused outside development"),
     "QUEUE_FULL": ("设备暂停服务", "Out of service: event queue full"),
+    # simulated devices (sim)
+    "SIM": ("模拟设备错误", "Simulated device"),
+    "SIM_CARD_TORN": ("模拟卡已移开", "Simulated card removed"),
 }

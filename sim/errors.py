@@ -1,0 +1,17 @@
+"""Errors of simulated devices: they happen to the transport, never to the product."""
+
+from __future__ import annotations
+
+from protocols.errors import OnecardError
+
+
+class SimError(OnecardError):
+    """Base of the errors of sim."""
+
+    code = "SIM"
+
+
+class CardTornError(SimError):
+    """The simulated card left; facts: at, apdu, heard (what had gone out of its answer)."""
+
+    code = "SIM_CARD_TORN"

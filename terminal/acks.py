@@ -14,7 +14,7 @@ from protocols.errors import FrameError
 from protocols.wire.chain import Position, genesis
 from protocols.wire.cose import KeyRing
 from protocols.wire.messages import Ack, Grant, Halt, Message, Welcome
-from terminal.mailbox import Inbox
+from terminal.inbox import Inbox
 
 M = TypeVar("M", bound=Message)
 NAMES = ("ack", "welcome", "halt", "grant")

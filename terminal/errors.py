@@ -73,3 +73,13 @@ class StateError(TerminalError):
     """An event the session's table does not allow in its state; nothing was changed."""
 
     code = "SESSION_STATE"
+
+
+class TapCutError(TerminalError):
+    """The card went in the middle of a read; ends the tap, nothing was debited by it."""
+
+    code = "TAP_CUT"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason  # the reader's code
+        super().__init__(reason=reason)

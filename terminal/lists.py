@@ -15,7 +15,7 @@ from protocols.wire.cose import KeyRing
 from protocols.wire.lists import ASN_BYTES, decode_set, join_parts
 from protocols.wire.messages import ListHead, ListPart
 from terminal.errors import ListFormError
-from terminal.mailbox import Inbox
+from terminal.inbox import Inbox
 from terminal.policy.denylist import Denylist
 from terminal.policy.limits import Policy
 from terminal.policy.tariff import Tariff

@@ -32,7 +32,7 @@ def _read_only(path: Path) -> sqlite3.Connection:
     return connect(path, read_only=True)
 
 
-class Mailbox:
+class InboxFile:
     """Inbox over the file; it may appear later, and a read error means no news."""
 
     def __init__(

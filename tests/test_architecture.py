@@ -130,7 +130,6 @@ def test_no_swallowed_exception() -> None:
 def test_files_name_no_machine() -> None:
     """No absolute path of a builder's machine, no package index address."""
     bad = re.compile(r"(?<![\w.])/(?:work|farm|root|home)/|index-url|--find-links|://pypi\.|npmjs")
-    this = Path(__file__)
     suffixes = {".py", ".txt", ".md", ".cfg", ".toml", ".sh"}
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts

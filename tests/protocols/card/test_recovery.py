@@ -18,6 +18,7 @@ from protocols.card.recovery import (
     Verdict,
     Via,
     Void,
+    equals_ours,
     judge,
 )
 from protocols.money import Fen
@@ -186,3 +187,9 @@ def test_prove_answer_needs_9000() -> None:
     """Evidence with PROVE bytes and another status is our bug."""
     with pytest.raises(AssertionError):
         Evidence(ProveAnswer(MAC2, TAC), 0x9406)
+
+
+def test_a_load_never_equals_ours() -> None:
+    """The two counters overlap: only offline-class records are compared at all."""
+    assert equals_ours(INTENT, OURS)
+    assert not equals_ours(replace(INTENT, type=2), replace(OURS, type=2))

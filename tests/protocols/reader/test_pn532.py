@@ -273,3 +273,11 @@ def test_a_cpu_card_in_the_field() -> None:
     assert card.speaks_apdu
     assert card.uid.hex() == "01020304"
     assert card.ats == raw[11:]
+
+
+def test_a_cut_header_does_not_swallow_the_next_frame() -> None:
+    """After a bad length the search goes on right behind the start code."""
+    cut = bytes.fromhex("00FF02") + Ack().encode()[1:]
+    assert Splitter().feed(cut) == [BadFrame("lcs"), Ack()]
+    cut = bytes.fromhex("00FF") + Ack().encode()
+    assert Splitter().feed(cut) == [BadFrame("length"), Ack()]

@@ -19,6 +19,7 @@ from protocols.wire.cose import KeyRing, Signer, sign1
 from protocols.wire.messages import (
     Cmd,
     Hello,
+    ListDelta,
     ListHead,
     ListPart,
     Request,
@@ -149,7 +150,9 @@ class Daemon:
             self._ask_lists()
         elif isinstance(message, ListPart):
             self._part(message, cose)
-        elif getattr(message, "term", None) != self._lane.term:
+        elif isinstance(message, ListDelta):
+            return  # the head asks for the snapshot; deltas are for receivers that keep sets
+        elif message.term != self._lane.term:
             self._alarm("WIRE_TOPIC")
         elif isinstance(message, Cmd):
             self._store.keep_command(message.id, cose, self._clock.wall_us())

@@ -52,6 +52,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "QUEUE_FULL": ("设备暂停服务", "Out of service: event queue full"),
     # simulated devices (sim)
     "SIM": ("模拟设备错误", "Simulated device"),
+    "SIM_PCSC": ("模拟读卡服务无法启动", "Simulated PC/SC service cannot start"),
     "SIM_CARD_TORN": ("模拟卡已移开", "Simulated card removed"),
     # the till (terminal)
     "TERMINAL": ("终端错误", "Terminal error"),
@@ -66,6 +67,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ENROL_FAILED": ("注册失败", "Enrolment refused: ask the office for a new code"),
     "SESSION_STATE": ("程序错误", "Event not possible in this state"),
     "TAP_CUT": ("请重新放卡", "Card removed too early, present it again"),
+    "SYNC_OUTBOX_FULL": ("暂停服务 未上传记录已满", "Out of service: outbox full"),
+    "OUTBOX_WARN": ("未上传记录较多", "Many records not uploaded"),
+    "OUTBOX_ALARM": ("未上传记录将满 请检查网络", "Outbox nearly full: check the network"),
     "HALTED": ("设备暂停服务", "Stopped by the centre"),
     "LIST_MISSING": ("暂停服务 等待名单", "Waiting for the lists of the centre"),
     "SAM_KEY_MISMATCH": ("设备暂停服务", "SAM keys do not fit the cards: call service"),

@@ -209,8 +209,8 @@ class Unblock:
 
 
 @dataclass(frozen=True, slots=True)
-class DiskFault:
-    """The journal cannot be written: no sale until a person acts."""
+class Fatal:
+    """The journal cannot be written, or the SAM does not fit: no sale until a person acts."""
 
     code: str
 
@@ -235,7 +235,7 @@ Event = (
     | Due
     | Block
     | Unblock
-    | DiskFault
+    | Fatal
 )
 
 

@@ -26,10 +26,10 @@ from terminal.canteen.moves import (
     CardRead,
     Digits,
     Disarm,
-    DiskFault,
     Dot,
     Due,
     Event,
+    Fatal,
     Menu,
     Mode,
     Purpose,
@@ -349,7 +349,7 @@ def unblock(session: Session, _: Event) -> Step:
     return rest(free) if session.state is State.PAUSED else (free, ())
 
 
-def fault(session: Session, event: DiskFault) -> Step:
+def fault(session: Session, event: Fatal) -> Step:
     """Nothing is sold until a person acts; a debit already sent is in doubt at the next boot."""
     stopped = replace(session, state=State.FAULT, block=event.code)
     return stopped, (Disarm(), Show(event.code, beep=Beep.REFUSED))

@@ -17,11 +17,11 @@ from terminal.canteen.moves import (
     CardHere,
     CardRead,
     Digits,
-    DiskFault,
     Dot,
     Due,
     Enter,
     Event,
+    Fatal,
     Menu,
     Session,
     ShiftKey,
@@ -57,7 +57,7 @@ def message_over(session: Session, event: Due) -> Step:
 _ALWAYS: dict[type[Event], Handler] = {
     Block: s.block,
     Unblock: s.unblock,
-    DiskFault: s.fault,
+    Fatal: s.fault,
 }
 _QUIET_KEYS: dict[type[Event], Handler] = dict.fromkeys(KEYS, ignored)
 _ENTRY: dict[type[Event], Handler] = {

@@ -85,6 +85,7 @@ class State:
     commands: dict[int, bytes] = field(default_factory=dict)  # CMD without CMD_DONE
     seen_commands: dict[bytes, str] = field(default_factory=dict)
     unsynced: deque[tuple[int, bytes, int]] = field(default_factory=deque)  # seq, ASN, fen
+    unsynced_fen: int = 0  # captured value that the centre has not acknowledged
 
     def apply(self, record: Record) -> None:
         """Take one record into account; unknown kinds change only the time."""
@@ -102,7 +103,7 @@ class State:
     def forget_until(self, seq: int) -> None:
         """Everything up to `seq` is at the centre: no longer exposed."""
         while self.unsynced and self.unsynced[0][0] <= seq:
-            self.unsynced.popleft()
+            self.unsynced_fen -= self.unsynced.popleft()[2]
 
     # ---- questions
 
@@ -113,12 +114,8 @@ class State:
                 return intent
         return None
 
-    def unsynced_fen(self) -> int:
-        """Captured value that the centre has not acknowledged."""
-        return sum(fen for _, _, fen in self.unsynced)
-
     def unsynced_fen_of(self, asn: bytes) -> int:
-        """The same for one card."""
+        """`unsynced_fen` of one card."""
         return sum(fen for _, whose, fen in self.unsynced if whose == asn)
 
     def spent_today(self, asn: bytes, at_us: int) -> int:
@@ -174,6 +171,7 @@ class State:
             return
         abandoned = intent is not None and intent.abandoned
         self.unsynced.append((record.seq, asn, record.fen))
+        self.unsynced_fen += record.fen
         self._count(asn, record.fen, record.wall_us)
         if record.get("via") == VIA_RECORD and not abandoned:
             self.unconfirmed.add(asn)

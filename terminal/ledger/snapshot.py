@@ -87,6 +87,7 @@ def _thaw(items: list[Any]) -> State:
         commands=dict(items[15]),
         seen_commands=dict(items[16]),
         unsynced=deque((seq, asn, fen) for seq, asn, fen in items[17]),
+        unsynced_fen=sum(fen for _, _, fen in items[17]),
     )
 
 

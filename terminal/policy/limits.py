@@ -62,7 +62,7 @@ def _offline_refusal(
     policy: Policy, state: State, asn: bytes, fen: int, quiet_ms: int
 ) -> str | None:
     """Ceilings on what the centre does not know yet; an old denylist halves the card's one."""
-    if state.unsynced_fen() + fen > policy.offline_fen:
+    if state.unsynced_fen + fen > policy.offline_fen:
         return "LIMIT_OFFLINE"
     cap = policy.offline_card_day_fen
     if cap is None:

@@ -24,19 +24,24 @@ class Ceilings:
 
 
 class Silence:
-    """How long the centre has not been heard, in ms that no wall clock can shift."""
+    """How long the centre has not been heard, in ms that a jumping wall clock cannot shift.
+
+    `known_us` is a centre time that is surely past: the grant's. What lay in sync.db at boot is
+    aged by the wall clock once; everything later counts from the moment it arrived.
+    """
 
     def __init__(self, known_us: int, wall_us: int, mono_ms: int) -> None:
-        self._base_ms = max(wall_us - known_us, 0) // 1000
-        self._from_ms = mono_ms
         self._contact_us = known_us
+        self._base_ms = max(wall_us - known_us, 0) // 1_000
+        self._from_ms = mono_ms
 
-    def heard(self, contact_us: int, mono_ms: int) -> None:
-        """A verified message of the centre with a later centre time than any before."""
-        if contact_us > self._contact_us:
-            self._contact_us = contact_us
-            self._base_ms = 0
-            self._from_ms = mono_ms
+    def heard(self, contact_us: int, wall_us: int | None, mono_ms: int) -> None:
+        """A verified message with a later centre time than any before; wall_us only at boot."""
+        if contact_us <= self._contact_us:
+            return
+        self._contact_us = contact_us
+        self._base_ms = 0 if wall_us is None else max(wall_us - contact_us, 0) // 1_000
+        self._from_ms = mono_ms
 
     def quiet_ms(self, mono_ms: int) -> int:
         """Time since the centre was last heard."""
@@ -58,6 +63,6 @@ def stop_code(
         return "LIMIT_OFFLINE"
     if len(state.unsynced) >= ceilings.unsynced_max:
         return "LIMIT_OFFLINE"
-    if state.unsynced_fen() >= policy.offline_fen:
+    if state.unsynced_fen >= policy.offline_fen:
         return "LIMIT_OFFLINE"
     return None

@@ -27,6 +27,9 @@ class Inbox(Protocol):
     def parts(self, name: str) -> list[bytes]:
         """The signed parts of the list stored under a name, in order."""
 
+    def deltas(self, name: str) -> list[bytes]:
+        """The signed deltas that lead those parts on, in order."""
+
 
 def _read_only(path: Path) -> sqlite3.Connection:
     return connect(path, read_only=True)
@@ -70,6 +73,10 @@ class InboxFile:
             " (SELECT max(version) FROM list_part WHERE name = ?1) ORDER BY idx",
             name,
         )
+
+    def deltas(self, name: str) -> list[bytes]:
+        """Deltas behind the stored parts, in order."""
+        return self._rows("SELECT cose FROM list_delta WHERE name = ? ORDER BY version", name)
 
     def close(self) -> None:
         """Release the file; the next call opens it again."""

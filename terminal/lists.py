@@ -12,8 +12,8 @@ from typing import Any
 from protocols.errors import OnecardError
 from protocols.wire import cbor
 from protocols.wire.cose import KeyRing
-from protocols.wire.lists import ASN_BYTES, decode_set, join_parts
-from protocols.wire.messages import ListHead, ListPart
+from protocols.wire.lists import ASN_BYTES, decode_set, join_parts, set_at
+from protocols.wire.messages import ListDelta, ListHead, ListPart
 from terminal.errors import ListFormError
 from terminal.inbox import Inbox
 from terminal.policy.denylist import Denylist
@@ -81,7 +81,7 @@ class ListDesk:
             if head_raw is None or self._heads.get(name) == head_raw:
                 continue
             try:
-                offered = self._verified(name, head_raw, inbox.parts(name), floor.get(name, 0))
+                offered = self._verified(name, head_raw, inbox, floor.get(name, 0))
             except OnecardError as fault:
                 self.problems[name] = fault.code
                 continue
@@ -96,14 +96,16 @@ class ListDesk:
         versions = {**self.current.versions, offer.name: offer.version}
         self.current = replace(self.current, versions=versions, **{offer.name: offer.content})
 
-    def _verified(self, name: str, head_raw: bytes, parts: list[bytes], floor: int) -> Offer | None:
+    def _verified(self, name: str, head_raw: bytes, inbox: Inbox, floor: int) -> Offer | None:
         head = ListHead.decode(self._ring.open(head_raw))
         if head.name != name:
             raise ListFormError(list=name, field="name")
         if head.version < floor or head.version <= self.current.versions.get(name, -1):
             return None
-        opened = [ListPart.decode(self._ring.open(raw)) for raw in parts]
-        return Offer(name, head.version, parse(name, head.version, join_parts(head, opened)))
+        parts = [ListPart.decode(self._ring.open(raw)) for raw in inbox.parts(name)]
+        deltas = [ListDelta.decode(self._ring.open(raw)) for raw in inbox.deltas(name)]
+        content = set_at(head, parts, deltas) if deltas else join_parts(head, parts)
+        return Offer(name, head.version, parse(name, head.version, content))
 
 
 def parse(name: str, version: int, content: bytes) -> Any:

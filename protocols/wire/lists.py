@@ -108,15 +108,41 @@ def parts_of(name: str, version: int, content: bytes) -> list[ListPart]:
 
 def join_parts(head: ListHead, parts: Sequence[ListPart]) -> bytes:
     """The content a head promises, from its parts in order. Raises WIRE_LIST."""
+    version, content = join_snapshot(head.name, parts)
+    if version != head.version or not fits(head, content):
+        raise ListError(field="sha256", offset=0, clause=_CLAUSE)
+    return content
+
+
+def join_snapshot(name: str, parts: Sequence[ListPart]) -> tuple[int, bytes]:
+    """(version, content) of parts that belong together; no head vouches for it yet. WIRE_LIST."""
+    if not parts:
+        raise ListError(field="parts", offset=0, clause=_CLAUSE)
+    version = parts[0].version
     for n, part in enumerate(parts):
-        if (part.name, part.version, part.index, part.parts) != (
-            head.name,
-            head.version,
-            n,
-            len(parts),
-        ):
+        if (part.name, part.version, part.index, part.parts) != (name, version, n, len(parts)):
             raise ListError(field="part", offset=n, clause=_CLAUSE)
-    content = b"".join(part.body for part in parts)
-    if len(content) != head.size or sha256(content).digest() != head.sha256:
+    return version, b"".join(part.body for part in parts)
+
+
+def fits(head: ListHead, content: bytes) -> bool:
+    """Whether the content is the one a head promises."""
+    return len(content) == head.size and sha256(content).digest() == head.sha256
+
+
+def set_at(head: ListHead, parts: Sequence[ListPart], deltas: Sequence[ListDelta]) -> bytes:
+    """The `cards` content a head promises: an older snapshot led on by consecutive deltas.
+
+    Only the head's digest over the result makes it true. Raises WIRE_LIST.
+    """
+    version, content = join_snapshot(head.name, parts)
+    found = decode_set(content)
+    for delta in deltas:
+        if delta.name != head.name:
+            raise ListError(field="name", offset=0, clause=_CLAUSE)
+        found = apply_delta(found, version, delta)
+        version = delta.version
+    content = encode_set(found)
+    if version != head.version or not fits(head, content):
         raise ListError(field="sha256", offset=0, clause=_CLAUSE)
     return content

@@ -15,7 +15,7 @@ from firmware.base.rng import Rng
 from protocols.errors import OnecardError
 from protocols.wire import topics
 from protocols.wire.chain import NOWHERE, Position
-from protocols.wire.cose import KeyRing, Signer, sign1
+from protocols.wire.cose import KeyRing, Signer, open1, sign1
 from protocols.wire.messages import (
     Cmd,
     Hello,
@@ -99,7 +99,7 @@ class Daemon:
         self._clock = clock
         self._rng = rng
         self._status = status
-        self._lists = ListKeeper(store.versions())
+        self._lists = ListKeeper(store.versions(), self._stored_list)
         self._segments: dict[int, int] = {}  # publish number -> last seq; bounded by credit
         self._dial_at_ms: int | None = None
         view.refresh()
@@ -145,13 +145,8 @@ class Daemon:
         except OnecardError as exc:
             self._alarm(exc.code)
             return
-        if isinstance(message, ListHead):
-            self._lists.head(message, cose)
-            self._ask_lists()
-        elif isinstance(message, ListPart):
-            self._part(message, cose)
-        elif isinstance(message, ListDelta):
-            return  # the head asks for the snapshot; deltas are for receivers that keep sets
+        if isinstance(message, ListHead | ListPart | ListDelta):
+            self._list(message, cose)
         elif message.term != self._lane.term:
             self._alarm("WIRE_TOPIC")
         elif isinstance(message, Cmd):
@@ -177,7 +172,8 @@ class Daemon:
 
     def wake_ms(self) -> int | None:
         """The next instant at which `turn` has something to do without an event (simulator)."""
-        due = [at for at in (self._dial_at_ms, self.core.deadline_ms()) if at is not None]
+        times = (self._dial_at_ms, self.core.deadline_ms(), self._lists.ask_due_ms())
+        due = [at for at in times if at is not None]
         return min(due, default=None)
 
     # --- actions ------------------------------------------------------------------------------
@@ -244,10 +240,27 @@ class Daemon:
         if number is not None:
             self._segments[number] = last
 
-    def _part(self, message: ListPart, cose: bytes) -> None:
-        whole = self._lists.part(message, cose)
-        if whole is not None:
-            self._store.keep_list(whole.name, whole.version, whole.head, whole.parts)
+    def _list(self, message: ListHead | ListPart | ListDelta, cose: bytes) -> None:
+        if isinstance(message, ListPart):
+            whole = self._lists.part(message, cose)
+            if whole is not None:
+                self._store.keep_list(whole.name, whole.version, whole.head, whole.parts)
+            return
+        if isinstance(message, ListHead):
+            led = self._lists.head(message, cose, self._now_ms())
+        else:
+            led = self._lists.delta(message, cose)
+        if led is not None:
+            self._store.keep_deltas(led.name, led.head, led.deltas)
+        self._ask_lists()
+
+    def _stored_list(self, name: str) -> tuple[list[ListPart], list[ListDelta]]:
+        """What is stored, which was verified when it came."""
+        parts, deltas = self._store.snapshot(name)
+        return (
+            [ListPart.decode(open1(raw).payload) for raw in parts],
+            [ListDelta.decode(open1(raw).payload) for raw in deltas],
+        )
 
     def _ask_lists(self) -> None:
         for name, version in self._lists.to_ask(self._now_ms()):

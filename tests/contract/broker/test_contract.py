@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from sync.central.broker_auth import BrokerUser, mosquitto_acl, nats_users
 
+from firmware.base.clock import SystemClock
 from protocols.wire import topics
 from sim.brokers import Mosquitto, Nats
 from sim.mqtt_peer import Peer
 from sim.pki import AnyCa, Identity
-from sync.central.broker_auth import BrokerUser, mosquitto_acl, nats_users
 
 SITE, CAMPUS = "s1", "campus"
 T1, T2 = "T0001", "T0002"
 P1, P2 = topics.partition_of(T1), topics.partition_of(T2)
 CENTRE = "central-w1"
-START = datetime.now(UTC) - timedelta(days=1)  # noqa: DTZ901
+START = datetime.fromtimestamp(SystemClock().wall_us() // 1_000_000, UTC) - timedelta(days=1)
 USERS = [BrokerUser(T1, P1, ("g1",)), BrokerUser(T2, P2, ("g1",))]
 
 

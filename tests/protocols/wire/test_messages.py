@@ -198,6 +198,23 @@ def test_parts(content: bytes) -> None:
         lists.join_parts(head, [ListPart("policy", 3, 0, 1, content[:100])])
 
 
+def test_snapshot_led_on_by_deltas() -> None:
+    """Parts of an older version and an unbroken row of deltas give the head's content, or nothing."""
+    sets = [frozenset({1, 5}), frozenset({1, 5, 9}), frozenset({5, 9})]
+    parts = lists.parts_of("cards", 4, lists.encode_set(sets[0]))
+    deltas = [lists.delta_of("cards", 4 + n, sets[n], sets[n + 1]) for n in range(2)]
+    content = lists.encode_set(sets[2])
+    head = lists.head_of("cards", 6, content, 2)
+    assert lists.set_at(head, parts, deltas) == content
+    for bad in (deltas[:1], deltas[1:], [], list(reversed(deltas))):
+        with pytest.raises(ListError):
+            lists.set_at(head, parts, bad)
+    with pytest.raises(ListError):
+        lists.set_at(head, [], deltas)
+    with pytest.raises(ListError):
+        lists.set_at(lists.head_of("cards", 6, b"", 0), parts, deltas)
+
+
 def test_topics() -> None:
     """Up topics parse back; names that could collide or inject are refused."""
     topic = topics.up("s1", 7, "T0001", "journal")

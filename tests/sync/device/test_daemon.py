@@ -238,6 +238,53 @@ def test_damaged_list_is_asked_for_again(rig: Rig) -> None:
     assert rig.store.versions() == {"policy": 2}
 
 
+def _first_cards(rig: Rig, version: int, asns: frozenset[int]) -> None:
+    content = lists.encode_set(asns)
+    head = lists.head_of("cards", version, content, len(asns))
+    rig.connect()
+    rig.daemon.inbound(topics.list_head("s1", "cards"), sign1(head.encode(), CENTRE))
+    for part in lists.parts_of("cards", version, content):
+        rig.down(part, leaf="list/cards/part")
+    rig.link.take("req")
+
+
+def _step(rig: Rig, base: int, before: frozenset[int], after: frozenset[int]) -> list[bytes]:
+    delta = lists.delta_of("cards", base, before, after)
+    head = lists.head_of("cards", base + 1, lists.encode_set(after), len(after))
+    return [sign1(delta.encode(), CENTRE), sign1(head.encode(), CENTRE)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_delta_leads_a_stored_list_on(rig: Rig, order: tuple[int, int]) -> None:
+    """A loss report travels as a delta, whichever of delta and head comes first; no parts asked."""
+    before, after = frozenset({5, 9}), frozenset({5, 7, 9})
+    _first_cards(rig, 3, before)
+    sent = _step(rig, 3, before, after)
+    for n in order:
+        rig.daemon.inbound(topics.list_head("s1", "cards"), sent[n])
+    assert rig.link.take("req") == []
+    assert rig.store.versions() == {"cards": 4}
+    parts, deltas = rig.store.snapshot("cards")
+    assert (len(parts), deltas) == (1, [sent[0]])
+    assert rig.store.kept("list_head:cards") == sent[1]
+
+
+def test_missing_delta_falls_back_to_the_snapshot(rig: Rig) -> None:
+    """A gap, or a delta that does not lead to the head's digest: after a second the parts."""
+    before = frozenset({5})
+    _first_cards(rig, 3, before)
+    wrong = _step(rig, 3, frozenset({6}), frozenset({6, 7}))[0]
+    right = _step(rig, 3, before, frozenset({5, 7}))[1]
+    for raw in (wrong, right):
+        rig.daemon.inbound(topics.list_head("s1", "cards"), raw)
+    rig.daemon.turn()
+    assert rig.link.take("req") == []
+    rig.clock.now_us += 1_000_000
+    rig.daemon.turn()
+    assert Request.decode(rig.link.take("req")[0]).body == ["cards", 4]
+    assert rig.store.versions() == {"cards": 3}
+
+
 def test_grant_waits_in_sync_db(rig: Rig) -> None:
     """A grant is kept as signed; the terminal opens the epoch, then the daemon follows it."""
     rig.connect()

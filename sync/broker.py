@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from firmware.base.log import event, setup
+
 LOG = logging.getLogger("onecard.broker")
 POLL_S = 0.5
 STOP_S = 5.0
@@ -140,10 +142,11 @@ class Broker:
             timeout=20,
         )
         if tested.returncode != 0:
-            LOG.error("broker_users_refused", extra={"reason": tested.stderr[-300:].decode()})
+            reason = tested.stderr[-300:].decode("utf-8", "replace")
+            event(LOG, logging.ERROR, "broker_users_refused", reason=reason)
             return
         self._child.send_signal(signal.SIGHUP)
-        LOG.info("broker_reloaded")
+        event(LOG, logging.INFO, "broker_reloaded")
 
     def stop(self) -> None:
         """End the child by its pid."""
@@ -162,6 +165,7 @@ class Broker:
 def run(settings: BrokerSettings) -> int:
     """`onecard broker`: keep the child alive until SIGTERM or SIGINT."""
     stopping: list[int] = []
+    setup(logging.INFO, sys.stderr)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda got, _frame: stopping.append(got))
     broker = Broker(settings)
@@ -173,7 +177,7 @@ def run(settings: BrokerSettings) -> int:
             if broker.poll():
                 backoff_s = POLL_S
                 continue
-            LOG.error("broker_died")
+            event(LOG, logging.ERROR, "broker_died")
             time.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, RESTART_MAX_S)
             broker.start()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from firmware.base.clock import Clock
+from firmware.base.log import event
 from firmware.base.rng import Rng
 from protocols.errors import OnecardError
 from protocols.wire import topics
@@ -126,7 +127,7 @@ class Daemon:
 
     def lost(self, *, refused: bool, reason: str) -> None:
         """The session is down."""
-        LOG.info("link_lost", extra={"refused": refused, "reason": reason})
+        event(LOG, logging.INFO, "link_lost", refused=int(refused), reason=reason)
         self._segments.clear()
         self._act(self.core.disconnected(self._now_ms(), refused=refused), None)
 
@@ -276,7 +277,7 @@ class Daemon:
             self._alarm(state)
 
     def _alarm(self, code: str) -> None:
-        LOG.warning("sync_alarm", extra={"code": code})
+        event(LOG, logging.WARNING, "sync_alarm", code=code)
         self.alarms = [*self.alarms[-31:], code]
 
     def _up(self, leaf: str) -> str:

@@ -72,5 +72,17 @@ class QueueFullError(FirmwareError):
     code = "QUEUE_FULL"
 
 
+class EnrolError(FirmwareError):
+    """The centre refused the enrolment, or its answer does not fit this device."""
+
+    code = "ENROL_FAILED"
+
+
+class EnrolUnreachableError(FirmwareError):
+    """The centre cannot be reached, or is not the one whose CA fingerprint was given."""
+
+    code = "ENROL_UNREACHABLE"
+
+
 UNSENT_CODES = frozenset({ReaderBusyError.code, ReaderDownError.code})
 """Codes that prove the APDU was never handed to the card."""

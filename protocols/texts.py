@@ -65,6 +65,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "IDENTITY": ("终端未注册", "Not enrolled: run terminal enrol with the office's code"),
     "LIST_FORM": ("名单无法识别", "A list has an unknown form: update the software"),
     "ENROL_FAILED": ("注册失败", "Enrolment refused: ask the office for a new code"),
+    "ENROL_UNREACHABLE": ("无法连接中心", "Centre not reachable or not the right one"),
     "SESSION_STATE": ("程序错误", "Event not possible in this state"),
     "TAP_CUT": ("请重新放卡", "Card removed too early, present it again"),
     "SYNC_OUTBOX_FULL": ("暂停服务 未上传记录已满", "Out of service: outbox full"),

@@ -15,3 +15,9 @@ class CardTornError(SimError):
     """The simulated card left; facts: at, apdu, heard (what had gone out of its answer)."""
 
     code = "SIM_CARD_TORN"
+
+
+class PcscStageError(SimError):
+    """The private pcscd cannot be set up: a tool is missing, no right, or it does not start."""
+
+    code = "SIM_PCSC"

@@ -27,6 +27,10 @@ class FieldCard(Protocol):
     def ats(self) -> bytes:
         """ATS with its length byte."""
 
+    @property
+    def atr(self) -> bytes:
+        """ATR, for contact slots."""
+
     def power_on(self) -> bytes:
         """Activate."""
 

@@ -38,6 +38,7 @@ class SimPsam:
     ) -> None:
         assert len(tid) == 6, tid
         self.atr = ATR
+        self.uid = self.ats = b""  # a contact card has neither
         self.tid = tid
         self.termseq = termseq
         self.tries = MAC2_TRIES

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from firmware.base.clock import Clock, SystemClock
@@ -23,6 +24,7 @@ from firmware.errors import (
 from firmware.ports import CardSession
 
 POLL_S = 0.05
+BOUNCE_US = 500_000  # a little more than the service takes to look again
 MONEY = frozenset((0x52, 0x54))
 PARTS_MAX = 16  # GET RESPONSE rounds of one answer
 
@@ -31,6 +33,20 @@ NO_SMARTCARD, REMOVED, RESET = 0x8010000C, 0x80100069, 0x80100068
 UNPOWERED, UNRESPONSIVE, NOT_TRANSACTED = 0x80100067, 0x80100066, 0x80100016
 TIMEOUT, SHARING, PROTO_MISMATCH = 0x8010000A, 0x8010000B, 0x8010000F
 GONE = frozenset((NO_SMARTCARD, REMOVED, RESET, UNPOWERED, UNRESPONSIVE, NOT_TRANSACTED))
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """The service's count of insertions when we let go, and when to stop trusting that count.
+
+    pcscd looks at a slot every 0.4 s. Asked to power a card that left in between, it marks the
+    slot empty behind the back of its own watch, and a card put back before the next look stays
+    unseen for good. So after a loss we wait until the service has seen the card move, or for
+    half a second if it never does (a card that is there but broken).
+    """
+
+    moves: int
+    trust_us: int
 
 
 class PcscReader:
@@ -44,6 +60,8 @@ class PcscReader:
         self._slot = ""
         self._card: Any = None
         self._protocol = 0
+        self._moves = 0
+        self._left: _Left | None = None
 
     def open(self) -> None:
         """Connect to the service and find the slot whose name begins with ours."""
@@ -65,15 +83,16 @@ class PcscReader:
     def close(self) -> None:
         """Power the card down, drop card and context."""
         if self._api is not None:
-            self._let_go(self._api.SCARD_UNPOWER_CARD)
+            self._let_go()
         self._free()
 
     def wait_card(self, timeout_ms: int) -> CardSession | None:
         """Poll the slot and power a card that is there. READER_DOWN if the service is gone."""
         due_us = self._clock.mono_us() + timeout_ms * 1000
-        self._let_go(self._opened().SCARD_UNPOWER_CARD)
+        self._opened()
+        self._let_go()
         while True:
-            if self._card_inside() and self._connect():
+            if self._card_ready() and self._connect():
                 return CardSession(b"", self._atr(), "contact")
             if self._clock.mono_us() >= due_us:
                 return None
@@ -86,7 +105,7 @@ class PcscReader:
         due_us = self._clock.mono_us() + deadline_ms * 1000
         raw = t0_exchange(self._send, apdu)
         if self._clock.mono_us() > due_us:
-            self._let_go(self._api.SCARD_UNPOWER_CARD)
+            self._let_go()
             raise CardMuteError(reason="answer after the deadline")
         return raw
 
@@ -97,7 +116,7 @@ class PcscReader:
         result, *_ = self._api.SCardStatus(self._card)
         if _code(result) == 0:
             return True
-        self._let_go(self._api.SCARD_LEAVE_CARD)
+        self._let_go(lost=True)
         if _code(result) not in GONE:
             raise self._failure(result, sent=False)
         return False
@@ -106,23 +125,19 @@ class PcscReader:
         """Warm reset; a connection that is already broken is made anew."""
         api = self._opened()
         if self._card is not None:
-            result, protocol = api.SCardReconnect(
-                self._card, api.SCARD_SHARE_EXCLUSIVE, self._protocols(), api.SCARD_RESET_CARD
-            )
-            if _code(result) == 0:
-                self._protocol = protocol
+            if self._restart(api.SCARD_RESET_CARD):
                 return
-            self._let_go(api.SCARD_UNPOWER_CARD)
-        if not (self._card_inside() and self._connect()):
+            raise CardGoneError(step="reset")
+        if not (self._card_ready() and self._connect()):
             raise CardGoneError(step="reset")
 
     def _send(self, apdu: bytes) -> bytes:
         result, answer = self._api.SCardTransmit(self._card, self._protocol, list(apdu))
         if _code(result) != 0:
-            self._let_go(self._api.SCARD_UNPOWER_CARD)
+            self._let_go(lost=True)
             raise self._failure(result, sent=True)
         if len(answer) < 2:
-            self._let_go(self._api.SCARD_UNPOWER_CARD)
+            self._let_go(lost=True)
             raise CardGoneError(reason="short answer", size=len(answer))
         return bytes(answer)
 
@@ -136,7 +151,8 @@ class PcscReader:
             return CardMuteError(reason=text, result=code)
         return LinkLostError(reason=text, result=code)
 
-    def _card_inside(self) -> bool:
+    def _card_ready(self) -> bool:
+        """A card is in, and it is safe to touch its power (see `_Left`)."""
         api = self._opened()
         result, states = api.SCardGetStatusChange(
             self._context, 0, [(self._slot, api.SCARD_STATE_UNAWARE)]
@@ -146,7 +162,15 @@ class PcscReader:
         state = states[0][1]
         if state & (api.SCARD_STATE_UNKNOWN | api.SCARD_STATE_UNAVAILABLE):
             raise ReaderDownError(reader=self._name, reason="reader unplugged")
-        return bool(state & api.SCARD_STATE_PRESENT) and not state & api.SCARD_STATE_MUTE
+        self._moves = state >> 16
+        if not state & api.SCARD_STATE_PRESENT or state & api.SCARD_STATE_MUTE:
+            return False
+        left = self._left
+        return left is None or self._fresh() or self._clock.mono_us() >= left.trust_us
+
+    def _fresh(self) -> bool:
+        """Whether the service itself saw the card come since we let go of the last one."""
+        return self._left is not None and self._left.moves != self._moves
 
     def _connect(self) -> bool:
         """Take the card for ourselves; False while it is not ready or just left."""
@@ -157,10 +181,22 @@ class PcscReader:
         code = _code(result)
         if code == 0:
             self._card, self._protocol = card, protocol
-            return True
+            return self._fresh() or self._restart(api.SCARD_UNPOWER_CARD)
         if code in GONE or code in (SHARING, PROTO_MISMATCH):
             return False
         raise self._failure(result, sent=False)
+
+    def _restart(self, how: int) -> bool:
+        """Cold (UNPOWER) or warm (RESET) start of the connected card; False lets it go."""
+        api = self._api
+        result, protocol = api.SCardReconnect(
+            self._card, api.SCARD_SHARE_EXCLUSIVE, self._protocols(), how
+        )
+        if _code(result) == 0:
+            self._protocol = protocol
+            return True
+        self._let_go(lost=True)
+        return False
 
     def _protocols(self) -> int:
         both: int = self._api.SCARD_PROTOCOL_T0 | self._api.SCARD_PROTOCOL_T1
@@ -170,11 +206,16 @@ class PcscReader:
         _, _, _, _, atr = self._api.SCardStatus(self._card)
         return bytes(atr)
 
-    def _let_go(self, disposition: int) -> None:
-        """Disconnect explicitly: a forgotten handle resets the next owner's card."""
+    def _let_go(self, *, lost: bool = False) -> None:
+        """Disconnect explicitly: a forgotten handle resets the next owner's card.
+
+        The card is left powered; the next connection starts it cold if it is still the same.
+        """
         card, self._card = self._card, None
         if card is not None:
-            self._api.SCardDisconnect(card, disposition)
+            self._api.SCardDisconnect(card, self._api.SCARD_LEAVE_CARD)
+            wait_us = BOUNCE_US if lost else 0
+            self._left = _Left(self._moves, self._clock.mono_us() + wait_us)
 
     def _free(self) -> None:
         context, self._context = self._context, None

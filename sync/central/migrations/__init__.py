@@ -1,0 +1,44 @@
+"""Forward-only migrations of the centre's database, run by `prepare`; no command line of their own.
+
+`prepare` is cheap when the database is at HEAD: alembic is imported only when there is work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from sync.errors import CentreSchemaError
+
+HEAD = "0001"
+KNOWN = ("0001",)
+
+
+def version_of(connection: Connection) -> str | None:
+    """The database's version, None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def prepare(engine: Engine) -> None:
+    """Bring the database to HEAD in one transaction. Raises CENTRE_SCHEMA for an unknown version."""
+    with engine.begin() as connection:
+        found = version_of(connection)
+        if found == HEAD:
+            return
+        if found is not None and found not in KNOWN:
+            raise CentreSchemaError(found=found, known=HEAD)
+        _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

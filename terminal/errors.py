@@ -63,12 +63,6 @@ class ListFormError(TerminalError):
     code = "LIST_FORM"
 
 
-class EnrolError(TerminalError):
-    """The centre refused the enrolment, or its answer does not fit. Facts: reason."""
-
-    code = "ENROL_FAILED"
-
-
 class StateError(TerminalError):
     """An event the session's table does not allow in its state; nothing was changed."""
 
@@ -83,3 +77,10 @@ class TapCutError(TerminalError):
     def __init__(self, reason: str) -> None:
         self.reason = reason  # the reader's code
         super().__init__(reason=reason)
+
+
+class TestKeysError(TerminalError):
+    """A card profile with published keys outside a demonstration (card.md §1 rule 9)."""
+
+    code = "PROFILE_TEST_KEYS"
+    __test__ = False  # not a test class, whatever pytest thinks

@@ -157,11 +157,10 @@ class Mosquitto:
                 user="user root",
             )
         )
-        self._child = subprocess.Popen(
-            [self._binary, "-c", str(config)],
-            stdout=subprocess.DEVNULL,
-            stderr=(self._folder / "mosquitto.log").open("ab"),
-        )
+        with (self._folder / "mosquitto.log").open("ab") as log:
+            self._child = subprocess.Popen(
+                [self._binary, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=log
+            )
         wait_listening(self.port)
 
     def kill(self) -> None:

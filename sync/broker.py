@@ -7,7 +7,6 @@ Nothing here is trusted with money. The centre writes the user file; this proces
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -111,12 +110,13 @@ class Broker:
             )
         )
         self._seen_mtime_ns = self._mtime_ns()
-        self._child = subprocess.Popen(
-            [nats_binary(), "-c", str(s.config)],
-            stdout=subprocess.DEVNULL,
-            stderr=(s.folder / "nats.log").open("ab"),
-            preexec_fn=None if os.name != "posix" else _die_with_parent,
-        )
+        with (s.folder / "nats.log").open("ab") as log:
+            self._child = subprocess.Popen(
+                [nats_binary(), "-c", str(s.config)],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                preexec_fn=_die_with_parent,
+            )
 
     def poll(self) -> bool:
         """Reload after a changed user file; False when the child has died."""

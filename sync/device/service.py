@@ -115,7 +115,7 @@ def _serve(folder: Path, enrolled: Enrolled) -> int:
     )
     key = DeviceKey.load(folder / "identity" / "device.key")
     view, store = JournalReader(folder / "journal"), SyncStore(folder / "sync.db")
-    status = StatusCall(enrolled.centre_url, enrolled.ca, key, enrolled.ring, lane.term)
+    status = StatusCall(enrolled.centre_url, enrolled.ca, key, enrolled.ring, lane.term, clock)
     daemon = Daemon(lane, key, enrolled.ring, view, store, link, clock, SystemRng(), status)
     watchdog = Watchdog(clock)
     watchdog.start()

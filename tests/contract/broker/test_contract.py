@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from sync.central.broker_auth import BrokerUser, mosquitto_acl, nats_users
 
 from firmware.base.clock import SystemClock
 from protocols.wire import topics
 from sim.brokers import Mosquitto, Nats
 from sim.mqtt_peer import Peer
 from sim.pki import AnyCa, Identity
+from sync.central.broker_auth import User, mosquitto_acl, nats_users
 
 SITE, CAMPUS = "s1", "campus"
 T1, T2 = "T0001", "T0002"
 P1, P2 = topics.partition_of(T1), topics.partition_of(T2)
 CENTRE = "central-w1"
 START = datetime.fromtimestamp(SystemClock().wall_us() // 1_000_000, UTC) - timedelta(days=1)
-USERS = [BrokerUser(T1, P1, ("g1",)), BrokerUser(T2, P2, ("g1",))]
+USERS = [User(T1, P1, 1), User(T2, P2, 1)]
 
 
 class Site:
@@ -276,7 +276,7 @@ def test_enrol_and_revoke_while_running(tmp_path: Path) -> None:
         one, two = site.terminal(site.t1, T1), site.terminal(site.t2, T2)
         third = site.ca.issue("T0003", ou="g1")
         assert not site.peer(third, "T0003-x").connect()
-        more = [*USERS, BrokerUser("T0003", topics.partition_of("T0003"), ("g1",))]
+        more = [*USERS, User("T0003", topics.partition_of("T0003"), 1)]
         site.broker.set_users(nats_users(CAMPUS, SITE, [CENTRE], more))
         assert any(site.peer(third, f"T0003-{n}").connect() for n in range(10))
         site.broker.set_users(nats_users(CAMPUS, SITE, [CENTRE], more[1:]))

@@ -96,13 +96,17 @@ class Pn532Sim:
         """The time that the bytes so far take on the wire at the present speed."""
         return self.byte_count * 10 / self._baud
 
-    def stop(self) -> None:
-        """End the thread and close the terminal: the driver sees a hang-up."""
+    def stop_line(self) -> None:
+        """The cable is pulled: the driver sees a hang-up."""
         self._ending = True
         self._notice()
         if self._thread.is_alive():
             self._thread.join(5)
         self._hang_up()
+
+    def stop(self) -> None:
+        """End the thread and close the terminal."""
+        self.stop_line()
         for end in (self._wake_read, self._wake_write):
             os.close(end)
 

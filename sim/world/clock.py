@@ -5,7 +5,7 @@ from __future__ import annotations
 from firmware.base.clock import Trust
 from sim.world.heap import Heap
 
-WORLD_BEGINS_US = 1_772_323_200_000_000  # 2026-03-01 00:00 UTC
+WORLD_BEGINS_US = 1_772_395_200_000_000  # 2026-03-02 04:00 on campus: before breakfast
 
 
 class NodeClock:

@@ -1,0 +1,449 @@
+"""One canteen terminal: till process and sync daemon over one disk, one clock, one reader.
+
+Both are the product's own objects; a cut drops them, a boot builds them again from the files, as
+the supervisor would. Nothing is polled: `Poll` and `turn` are called when something changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from firmware.drivers.soft_sam import SoftSam
+from firmware.ports import Beep, Key, Screen
+from protocols.card.card_profile import CardProfile
+from protocols.card.suite import Pboc3Des
+from protocols.money import parse_yuan
+from protocols.wire import topics
+from protocols.wire.cose import KeyRing, P256Signer
+from protocols.wire.messages import Grant
+from sim.world.chance import Chance
+from sim.world.clock import NodeClock
+from sim.world.disk import Disk, Image, PowerLostError, Row, Shadow
+from sim.world.heap import SECOND_US, Heap
+from sim.world.parts import Parts, StationReader
+from sim.world.reader import Plastic, Reader
+from sim.world.transport import Peer, SimLink, SimTransport
+from sim.world.truth import Truth
+from sync.device.daemon import Daemon, Lane
+from sync.device.store import SyncStore
+from terminal.acks import CentreWord
+from terminal.boot import STOPPERS, newest_grant
+from terminal.canteen.moves import Due, State, Timer
+from terminal.canteen.news import News
+from terminal.canteen.screen import OWN_TEXTS
+from terminal.canteen.till import Poll, Ports, Till, TillConfig, TillEvent
+from terminal.inbox import InboxFile
+from terminal.ledger.recovery import open_journal
+from terminal.lists import ListDesk
+
+POLL_US = 100_000  # the pace of both processes' own polls
+IDLE_POLL_US = 4 * SECOND_US
+RESTART_US = (1 * SECOND_US, 5 * SECOND_US)
+REPAIR_US = (30 * SECOND_US, 600 * SECOND_US)
+VOLUME_RECORDS = 200
+PAID_TEXT = OWN_TEXTS["PAID"][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What enrolment left on this device, and its SAM's keys."""
+
+    site: str
+    term: str
+    part: int
+    signer: P256Signer
+    ring: KeyRing
+    grant: Grant
+    tid: bytes
+    mpk: bytes
+
+
+class Station(Peer):
+    """The device with everything that runs on it."""
+
+    def __init__(
+        self,
+        enrolled: Enrolment,
+        folder: Path,
+        heap: Heap,
+        chance: Chance,
+        transport: SimTransport,
+        truth: Truth,
+        parts: Parts,
+    ) -> None:
+        self.term = enrolled.term
+        self.folder = folder
+        self.powered = False
+        self.till: Till | None = None
+        self.daemon: Daemon | None = None
+        self.refused: str | None = None  # why the till process would not open its journal
+        self.restored = 0  # epoch of an old copy that was put back, 0 for none
+        self.seen: Callable[[], None] = lambda: None  # somebody looks at the screen
+        self.pruned: Callable[[Station, int, int], None] = lambda *_: None
+        self._enrolled = enrolled
+        self._heap = heap
+        self._chance = chance
+        self._transport = transport
+        self._truth = truth
+        self._parts = parts
+        drift = chance.stream(self.term, "drift").between(-200, 200)
+        self.clock = NodeClock(heap, drift)
+        (folder / "journal").mkdir(parents=True)
+        self.shadow = Shadow(self._recorded, self._lost)
+        self.disk = Disk(folder / "journal", self.shadow)
+        self.disk.open_file, self.disk.commit = parts.open_file, parts.new_commit()
+        self.reader = Reader(
+            heap,
+            self.term,
+            chance.stream(self.term, "reader"),
+            self.disk.breaker,
+            lambda event: self.give(event),
+            self._debited,
+        )
+        suite = Pboc3Des()
+        self.sam = SoftSam(enrolled.mpk, enrolled.tid, 1, suite, development=True)
+        self._profile = CardProfile()
+        self._life = 0
+        self._timer = 0
+        self._poll_us: int | None = None
+        self._turn_us: int | None = None
+        self._wake = (0, 0)
+        self._inbox: InboxFile | None = None
+        self._store: SyncStore | None = None
+        self._view: StationReader | None = None
+        self._volumes: list[int] = []
+        self._repairing = False
+        transport.register(
+            self.term, self, topics.terminal_filters(enrolled.site, self.term), keeps=False
+        )
+
+    # ---- life
+
+    def boot(self) -> None:
+        """Power is there: both processes start."""
+        self.powered = True
+        self.clock.booted()
+        self._truth.count("boots")
+        self._start_till()
+        self._start_daemon()
+
+    def cut_power(self, *, restore: Image | None = None) -> None:
+        """Everything is dropped; the disk keeps what was synced, or an old copy of itself."""
+        image = self.disk.image(powered=False) if restore is None else restore
+        self._transport.hang_up(self.term)
+        self._drop_till()
+        self._drop_daemon()
+        self.disk.put(image)
+        self.powered = False
+
+    def kill_till(self) -> None:
+        """The till process dies; the disk keeps everything, the supervisor starts it again."""
+        self._drop_till()
+        self._later(RESTART_US, b"restart", self._start_till)
+
+    def kill_daemon(self) -> None:
+        """The same for the daemon."""
+        self._transport.hang_up(self.term)
+        self._drop_daemon()
+        self._later(RESTART_US, b"restart", self._start_daemon)
+
+    def close(self) -> None:
+        """The world ends."""
+        self._drop_till()
+        self._drop_daemon()
+
+    def give(self, event: TillEvent) -> None:
+        """An event for the till; a cut may fall into the middle of it."""
+        till = self.till
+        if till is None:
+            return
+        try:
+            till.on_event(event)
+        except PowerLostError:
+            self._cut()
+            return
+        self._after_till(till)
+
+    def keys(self, names: tuple[str, ...]) -> None:
+        """The cashier presses keys."""
+        for name in names:
+            self.give(Key(name))
+
+    def put(self, card: Plastic) -> None:
+        """Somebody puts a card on the reader."""
+        self._heap.after(0, self.term, b"card" + card.uid, lambda: self._put(card))
+
+    @property
+    def state(self) -> State | None:
+        """What the screen says; None for a dark one."""
+        return None if self.till is None else self.till.session.state
+
+    @property
+    def epoch(self) -> int:
+        """The epoch this terminal writes in."""
+        return self.shadow.tip()[0]
+
+    # ---- the till
+
+    def _start_till(self) -> None:
+        if not self.powered or self.till is not None:
+            return
+        self._inbox = InboxFile(self.folder / "sync.db")
+        word = CentreWord(self.term, self._parts.trust(self._enrolled.ring))
+        took = word.take(self._inbox)
+        grant = newest_grant(self._enrolled.grant, took.grant)
+        token = self._chance.stream(self.term, "boot").token(8)
+        try:
+            journal = open_journal(
+                self.folder / "journal",
+                grant,
+                self.clock,
+                token,
+                acked=took.acked,
+                open_file=self.disk.open,
+            )
+        except STOPPERS as fault:
+            self._refuse(fault.code, grant)
+            return
+        except PowerLostError:
+            self._cut()
+            return
+        self.refused = None
+        desk = ListDesk(self._enrolled.ring)
+        news = News(self._inbox, word, desk, journal, self.clock, grant.hw0_us)
+        ports = Ports(
+            journal, self.reader, self.sam, news, self, self.clock, self, self._profile
+        )
+        config = TillConfig(roll_records=VOLUME_RECORDS, keep_days=0)
+        self.till = Till(ports, config, self._parts.rules)
+        self._volumes = self._first_seqs()
+        self._journal = journal
+        try:
+            self.till.start()
+        except PowerLostError:
+            self._cut()
+            return
+        self._after_till(self.till)
+
+    def _refuse(self, code: str, grant: Grant) -> None:
+        self._drop_till()
+        self.refused = code
+        self._truth.count("refused_boots")
+        if code == "JOURNAL_FAIL":
+            self._later(REPAIR_US, b"repair", self._start_till)
+        elif self.restored != grant.epoch:
+            self._truth.broken("I3", f"{self.term} epoch {grant.epoch}: boot refused with {code}")
+
+    def _drop_till(self) -> None:
+        self._life += 1
+        self._timer += 1
+        self._poll_us = None
+        self.reader.dead()
+        self.disk.breaker.left = None
+        if self.till is not None:
+            self._journal.close()
+        if self._inbox is not None:
+            self._inbox.close()
+        self.till = self._inbox = None
+
+    def _after_till(self, till: Till) -> None:
+        self._turn_soon()
+        if till.session.state is State.FAULT and not self._repairing:
+            self._repairing = True
+            self._later(REPAIR_US, b"repair", self._repair)
+        elif till.restart_wanted:
+            self.kill_till()
+
+    def _repair(self) -> None:
+        """A person acts: restart."""
+        self._repairing = False
+        if self.state is State.FAULT:
+            self._drop_till()
+            self._start_till()
+
+    def poll_soon(self, delay_us: int = POLL_US) -> None:
+        """The till should look at sync.db and use its idle time."""
+        at_us = self._heap.now_us + delay_us
+        if self.till is None or (self._poll_us is not None and self._poll_us <= at_us):
+            return
+        self._poll_us = at_us
+        life = self._life
+        self._heap.at(at_us, self.term, b"poll", lambda: self._poll(life, at_us))
+
+    def _poll(self, life: int, at_us: int) -> None:
+        if life != self._life or self._poll_us != at_us:
+            return
+        self._poll_us = None
+        if self._parts.lists_between and self.state is not State.PAUSED:
+            return
+        self.give(Poll())
+        self._look_for_pruned()
+
+    def _look_for_pruned(self) -> None:
+        there = self._first_seqs()
+        if there != self._volumes:
+            epoch, kept = self.epoch, there[0] if there else 1
+            gone = [first for first in self._volumes if first < kept]
+            self._volumes = there
+            if gone:
+                self._truth.count("pruned")
+                self.pruned(self, epoch, kept - 1)
+
+    def _first_seqs(self) -> list[int]:
+        names = (path.name for path in (self.folder / "journal").glob(f"E{self.epoch:05d}-*.db"))
+        return sorted(int(name[:-3].split("-")[1]) for name in names)
+
+    # ---- ports of the till
+
+    def show(self, screen: Screen) -> None:
+        """Display and buzzer."""
+        self.disk.breaker.point()
+        if screen.beep is Beep.PAID and screen.customer[0] == PAID_TEXT:
+            assert self.till is not None, self.term
+            last = self._truth.lane(self.term, self.epoch).last
+            fen = parse_yuan(screen.customer[1].split()[1])
+            asn = last[7] if last is not None and last[7] is not None else b""
+            self._truth.beeped(self.term, self.epoch, self.paying or asn, fen)
+        self.seen()
+
+    paying: bytes = b""  # whose card lies on the reader, for the truth
+
+    def arm(self, timer: Timer, delay_ms: int) -> None:
+        """The session timer."""
+        self._timer += 1
+        mine = self._timer
+        what = b"timer" + timer.value.encode()
+        self._heap.after(delay_ms * 1_000, self.term, what, lambda: self._due(mine, timer))
+
+    def disarm(self) -> None:
+        """Stop the session timer."""
+        self._timer += 1
+
+    def _due(self, mine: int, timer: Timer) -> None:
+        if mine == self._timer:
+            self.give(Due(timer))
+
+    def _put(self, card: Plastic) -> None:
+        try:
+            self.reader.put(card)
+        except PowerLostError:
+            self._cut()
+
+    def _debited(self, card: Plastic) -> None:
+        self._truth.debited(self.term, self.epoch, self.paying)
+
+    # ---- the daemon
+
+    def _start_daemon(self) -> None:
+        if not self.powered or self.daemon is not None:
+            return
+        one = self._enrolled
+        self._store = SyncStore(self.folder / "sync.db")
+        self._view = StationReader(self.folder / "journal")
+        self.daemon = Daemon(
+            Lane(one.site, one.part, one.term),
+            one.signer,
+            one.ring,
+            self._view,
+            self._store,
+            SimLink(self._transport, self.term),
+            self.clock,
+            self._chance.stream(self.term, "daemon"),
+            core_type=self._parts.core_type,
+        )
+        self._after_daemon()
+
+    def _drop_daemon(self) -> None:
+        self._wake = (0, self._wake[1] + 1)
+        self._turn_us = None
+        if self.daemon is not None:
+            assert self._store is not None, self.term
+            assert self._view is not None, self.term
+            self._view.close()
+            self._store.close()
+        self.daemon = self._store = self._view = None
+
+    def on_connected(self) -> None:
+        """The session is up."""
+        if self.daemon is not None:
+            self.daemon.connected()
+            self._after_daemon()
+
+    def on_lost(self, *, refused: bool, reason: str) -> None:
+        """The session is down."""
+        if self.daemon is not None:
+            self.daemon.lost(refused=refused, reason=reason)
+            self._after_daemon()
+
+    def on_puback(self, number: int) -> None:
+        """The broker has a publication."""
+        if self.daemon is not None:
+            self.daemon.puback(number)
+            self._after_daemon()
+
+    def on_message(self, topic: str, payload: bytes, mid: int) -> None:
+        """A message from the centre."""
+        if self.daemon is not None:
+            self.daemon.inbound(topic, payload)
+            self._after_daemon()
+
+    def _turn_soon(self) -> None:
+        if self.daemon is None or self._turn_us is not None:
+            return
+        self._turn_us = self._heap.now_us + POLL_US
+        self._heap.at(self._turn_us, self.term, b"turn", self._turn)
+
+    def _turn(self) -> None:
+        self._turn_us = None
+        if self.daemon is not None:
+            self.daemon.turn()
+            self._after_daemon()
+
+    def _after_daemon(self) -> None:
+        assert self.daemon is not None, self.term
+        self.poll_soon()
+        wake_ms = self.daemon.wake_ms()
+        at_us = 0 if wake_ms is None else self.clock.at_mono_us(wake_ms * 1_000)
+        if at_us == self._wake[0]:
+            return
+        self._wake = (at_us, self._wake[1] + 1)
+        mine = self._wake[1]
+        if at_us:
+            self._heap.at(at_us, self.term, b"wake", lambda: self._woken(mine))
+
+    def _woken(self, mine: int) -> None:
+        if mine == self._wake[1]:
+            self._wake = (0, mine)
+            self._turn()
+
+    # ---- inside
+
+    def _cut(self) -> None:
+        if self.disk.breaker.process_only:
+            self._truth.count("kills")
+            self.kill_till()
+            return
+        self.power_failed()
+
+    def power_failed(self) -> None:
+        """The current is away for a while."""
+        self._truth.count("cuts")
+        self.cut_power()
+        span = (20 * SECOND_US, 600 * SECOND_US)
+        self._later(span, b"power", self._power_back)
+
+    def _power_back(self) -> None:
+        if not self.powered:
+            self.boot()
+
+    def _later(self, span_us: tuple[int, int], what: bytes, act: Callable[[], None]) -> None:
+        delay_us = self._chance.stream(self.term, "life").between(*span_us)
+        self._heap.after(delay_us, self.term, what, act)
+
+    def _recorded(self, epoch: int, row: Row) -> None:
+        self._truth.recorded(self.term, epoch, row)
+
+    def _lost(self, text: str) -> None:
+        self._truth.broken("I3", f"{self.term} {text}")

@@ -158,13 +158,13 @@ class Terminal:
                 SystemRng().token(8),
                 acked=word.acked,
                 versions=VERSIONS,
+                before_boot=self._trust_clock,
             )
         except STOPPERS as fault:
             failure(logger, "journal_refused", fault)
             zh, en = TEXTS[fault.code]
             self._made.console.show(Screen((f"{zh} [{fault.code}]", en), (zh, en)))
             return None
-        self._trust_clock(journal)
         return journal
 
     def _trust_clock(self, journal: Journal) -> None:

@@ -96,7 +96,6 @@ def _selftest(arguments: argparse.Namespace) -> int:
 
 def _enrol(arguments: argparse.Namespace) -> int:
     from firmware.enrol import enrol
-
     from terminal.boot import read_setup
 
     made, _ = read_setup(arguments.config)

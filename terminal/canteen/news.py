@@ -69,5 +69,5 @@ class News:
 
     def _sane_wall_us(self) -> int:
         """Wall time for ageing at boot; a clock far ahead of the journal is not believed."""
-        high_us, wall_us = self._journal.state.hw_us, self._clock.wall_us()
+        high_us, wall_us = self._journal.resumed_us, self._clock.wall_us()
         return wall_us if wall_us <= high_us + CLOCK_AHEAD_US else high_us

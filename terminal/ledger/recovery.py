@@ -53,9 +53,12 @@ def open_journal(
     *,
     acked: Position | None = None,
     versions: Sequence[str] = (),
+    before_boot: Callable[[Journal], None] | None = None,
     open_file: Connect = connect,
 ) -> Journal:
     """The journal of the granted epoch, ready to append. `grant` and `acked` must be verified.
+
+    `before_boot` sees the journal as the last process left it: to judge the clock by it.
 
     Raises JOURNAL_CHAIN, JOURNAL_EPOCH, JOURNAL_FAIL, JOURNAL_FORK, JOURNAL_ROLLBACK,
     JOURNAL_VERSION; then nothing was written.
@@ -73,6 +76,9 @@ def open_journal(
         journal = _resume(folder, newest, grant, clock, open_file)
         if acked is not None:
             _check_ack(journal, acked)
+    journal.resumed_us = journal.state.hw_us
+    if before_boot is not None:
+        before_boot(journal)
     append_boot(journal, clock, boot_id, versions)
     return journal
 

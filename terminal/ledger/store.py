@@ -50,6 +50,7 @@ class Journal:
         self.folder = folder
         self.term = term
         self.state = state
+        self.resumed_us = state.hw_us  # high-water mark before this boot
         self._clock = clock
         self._open_file = open_file
         self._epoch = tip.epoch

@@ -42,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     selftest.add_argument("--json", action="store_true")
     enrol = _command(commands, "enrol", "key, certificate and epoch by the office's code", _enrol)
     enrol.add_argument("code", help="one-time code of the office")
-    enrol.add_argument("--url", required=True, help="the centre, https://host:port")
-    enrol.add_argument("--fingerprint", required=True, help="SHA-256 of the CA, printed with it")
+    enrol.add_argument("--url", help="the centre, https://host:port; else centre.url")
+    enrol.add_argument("--fingerprint", help="SHA-256 of its CA, printed with the code")
     return parser
 
 

@@ -44,6 +44,8 @@ class Setup:
     log_level: int
     log_json: bool
     poll_ms: int
+    centre_url: str
+    centre_fingerprint: str
 
     def profile(self) -> CardProfile:
         """The card profile; the built-in one without a file. PROFILE_*, CONFIG for no file."""
@@ -57,6 +59,7 @@ def declare(root: Section) -> Setup:
     root.choice("role", "canteen", ROLES, "what this terminal is")
     terminal_id = root.text("terminal_id", "", "must equal the enrolled name; empty: any")
     folder = root.path("data", "data", "folder of identity, journal and sync.db")
+    centre = root.section("centre")
     log = root.section("log")
     card = root.section("card")
     profile = card.text("profile", "", "card profile (TOML); empty: the built-in one")
@@ -74,6 +77,8 @@ def declare(root: Section) -> Setup:
         log_level=LEVELS[log.choice("level", "info", LEVELS, "least level that is logged")],
         log_json=log.choice("format", "text", ("text", "json"), "form of a log line") == "json",
         poll_ms=root.integer("poll_ms", 100, 20, 1_000, "how often sync.db is looked at, ms"),
+        centre_url=centre.text("url", "", "where to enrol, https://host:port"),
+        centre_fingerprint=centre.text("ca_sha256", "", "fingerprint of the centre's CA, hex"),
     )
 
 

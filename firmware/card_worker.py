@@ -129,13 +129,18 @@ class _Life:
         self._thread.start()
 
     def ask(self, request: _Request) -> None:
+        """Queue a request for the card that is in; one that nobody can serve ends at once.
+
+        What was asked before a card came never reaches that card.
+        """
         with self._changed:
-            taken = len(self._requests) < REQUESTS_MAX and not (self._abandoned or self._ending)
+            taken = self._card_in and len(self._requests) < REQUESTS_MAX and not self._over()
             if taken:
                 self._requests.append(request)
                 self._changed.notify()
         if not taken:
-            self._out(Trouble(request.token, ReaderBusyError.code))
+            code = ReaderDownError.code if self._down else ReaderBusyError.code
+            self._out(Trouble(request.token, code))
 
     def overdue(self, now_us: int) -> int | None:
         current = self._current
@@ -168,16 +173,16 @@ class _Life:
                 self._lost(fault)
             finally:
                 self._reader.close()
-            self._refuse_while_down()
+            self._rest()
 
     def _serve(self) -> None:
         """Look for a card, or serve the one that is there until it goes."""
         if not self._card_in:
             session = self._reader.wait_card(self._rhythm.wait_ms)
             if session is not None:
-                self._card_in = True
+                with self._changed:
+                    self._card_in = True
                 self._post(CardIn(session.uid, session.kind))
-            self._refuse_all(ReaderBusyError.code, keep=session is not None)
             return
         request = self._next(self._rhythm.presence_ms)
         if request is not None:
@@ -217,8 +222,12 @@ class _Life:
             return self._requests.popleft() if self._requests else None
 
     def _card_left(self) -> None:
-        self._card_in = False
-        self._refuse_all(ReaderBusyError.code)
+        with self._changed:
+            self._card_in = False
+            waiting = list(self._requests)
+            self._requests.clear()
+        for request in waiting:
+            self._post(Trouble(request.token, ReaderBusyError.code))
         self._post(CardOut())
 
     def _lost(self, fault: ReaderError) -> None:
@@ -226,22 +235,10 @@ class _Life:
             self._card_left()
         self._state(fault.code)
 
-    def _refuse_while_down(self) -> None:
-        """Wait before the next open; whatever is asked meanwhile was not sent."""
-        due_us = self._clock.mono_us() + self._rhythm.reopen_ms * 1000
-        while not self._over() and (left_us := due_us - self._clock.mono_us()) > 0:
-            request = self._next(max(left_us // 1000, 1))
-            if request is not None:
-                self._post(Trouble(request.token, ReaderDownError.code))
-
-    def _refuse_all(self, code: str, *, keep: bool = False) -> None:
-        if keep:
-            return
+    def _rest(self) -> None:
+        """Wait before the next open."""
         with self._changed:
-            waiting = list(self._requests)
-            self._requests.clear()
-        for request in waiting:
-            self._post(Trouble(request.token, code))
+            self._changed.wait_for(self._over, self._rhythm.reopen_ms / 1000)
 
     def _state(self, code: str | None) -> None:
         if code != self._down:

@@ -163,6 +163,20 @@ def test_too_many_requests(desk: Desk) -> None:
     desk.reader.hang.set()
 
 
+def test_what_was_asked_before_a_card_never_reaches_it(desk: Desk) -> None:
+    """A request left over from the card before is not carried out on the next card."""
+    desk.card_in()
+    desk.reader.card.clear()
+    desk.expect(CardOut())
+    desk.worker.transmit(1, b"\x80\x54", 100)
+    desk.expect(Trouble(1, "READER_BUSY"))
+    desk.reader.card.set()
+    desk.expect(CardIn(b"\x01\x02\x03\x04", "iso-dep"))
+    desk.worker.transmit(2, b"\x00\xa4", 100)
+    desk.expect(Reply(2, b"\x00\xa4\x90\x00"))
+    assert desk.reader.sent == [b"\x00\xa4"]
+
+
 def test_stuck_reader_is_replaced() -> None:
     """A reader that misses its deadline by a second: LINK_LOST, a new reader, no late event."""
     clock_us = [0]

@@ -93,17 +93,17 @@ class Centre(Acts):
             out += self._request(request, now_us)
         return out
 
-    def tick(self) -> list[Outbound]:
+    def tick(self, *, hand_out: bool = True) -> list[Outbound]:
         """Workers, then what the outbox holds; cheap when there is nothing to do.
 
-        What the tick before handed out is taken as published: a publication that was lost is
+        `hand_out` is False while there is nobody to publish to: the outbox waits then. What the tick before handed out is taken as published: a publication that was lost is
         repeated by `heads` or after the terminal's next hello.
         """
         now_us = self._clock.wall_us()
         if self.workers.turn(now_us):
             self._fresh = True
         polled = now_us - self._polled_us >= self.settings.poll_ms * 1_000
-        if not self._fresh and not polled:
+        if not hand_out or not (self._fresh or polled):
             return []
         self._fresh = False
         self._polled_us = now_us

@@ -1,4 +1,4 @@
-"""Tables of the centre (ledger.md §4): the one place that knows columns.
+"""Tables of the centre (ledger.md §4): the one place through which others name them.
 
 Money is BIGINT fen, instants are BIGINT µs UTC, days are INTEGER YYYYMMDD; no NUMERIC, no REAL.
 Journal-like tables (JOURNAL_LIKE) refuse UPDATE and DELETE by trigger on both databases.
@@ -6,425 +6,80 @@ Journal-like tables (JOURNAL_LIKE) refuse UPDATE and DELETE by trigger on both d
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    SmallInteger,
-    Table,
-    Text,
+from sync.central.tables_books import (
+    KEY,
+    account,
+    balance,
+    batch,
+    card,
+    card_chain,
+    card_loss,
+    card_seen,
+    doubt,
+    hold,
+    hold_scope,
+    holder,
+    intent,
+    metadata,
+    operation,
+    reversal,
+    suspense_item,
+    tac_result,
+    transfer,
+    worker,
+)
+from sync.central.tables_traffic import (
+    alarm,
+    boot,
+    command,
+    fork,
+    lane,
+    list_part,
+    list_taken,
+    list_version,
+    outbox,
+    quarantine,
+    segment,
+    terminal,
+    terminal_key,
 )
 
-metadata = MetaData()
-
-# An INTEGER key on SQLite is the rowid; BIGINT would not be (ledger.md §2).
-KEY = BigInteger().with_variant(Integer, "sqlite")
-
-account = Table(
+__all__ = [
+    "JOURNAL_LIKE",
+    "KEY",
     "account",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("code", Text, nullable=False, unique=True),
-    Column("kind", SmallInteger, nullable=False),
-    Column("holder", BigInteger),
-    Column("floor_fen", BigInteger),  # null: no floor
-    Column("guarded", SmallInteger, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-)
-
-balance = Table(
-    "balance",
-    metadata,
-    Column("account", KEY, ForeignKey("account.id"), primary_key=True),
-    Column("fen", BigInteger, nullable=False),
-)
-
-holder = Table(
-    "holder",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("created_us", BigInteger, nullable=False),
-)
-
-card = Table(
-    "card",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("asn", LargeBinary, nullable=False, unique=True),
-    Column("holder", BigInteger, ForeignKey("holder.id"), nullable=False),
-    Column("purse", BigInteger, ForeignKey("account.id"), nullable=False),
-    Column("wallet", BigInteger, ForeignKey("account.id"), nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("key_version", SmallInteger, nullable=False),
-    Column("opening_fen", BigInteger, nullable=False),
-    Column("first_ctr", Integer, nullable=False),
-    Column("issued_us", BigInteger, nullable=False),
-    Column("after_batch", BigInteger, nullable=False),  # last batch posted before the issue
-    Column("suspect", SmallInteger, nullable=False, server_default="0"),
-)
-
-card_loss = Table(
-    "card_loss",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("card", BigInteger, ForeignKey("card.id"), nullable=False),
-    Column("reported_us", BigInteger, nullable=False),
-    Column("after_batch", BigInteger, nullable=False),
-    Column("lifted_us", BigInteger),
-    Column("lifted_after_batch", BigInteger),
-    Index("card_loss_card", "card"),
-)
-
-terminal = Table(
-    "terminal",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("code", Text, nullable=False, unique=True),
-    Column("site", Text, nullable=False),
-    Column("place", Text, nullable=False),
-    Column("merchant", BigInteger, ForeignKey("account.id"), nullable=False),
-    Column("part", SmallInteger, nullable=False),
-    Column("role", Text, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("tid", LargeBinary),
-    Column("generation", Integer, nullable=False),
-    Column("claim_ref", Text, unique=True),
-    Column("claim_hash", Text),
-    Column("claim_until_us", BigInteger),
-    Column("claim_tries", Integer, nullable=False),
-    Column("dseq", BigInteger, nullable=False),
-    Column("held_us", BigInteger),  # its unsettled total is held since (ledger.md §8)
-    Column("created_us", BigInteger, nullable=False),
-)
-
-terminal_key = Table(
-    "terminal_key",
-    metadata,
-    Column("kid", LargeBinary, primary_key=True),
-    Column("terminal", BigInteger, ForeignKey("terminal.id"), nullable=False),
-    Column("spki", LargeBinary, nullable=False),
-    Column("generation", Integer, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("cert_pem", Text, nullable=False),
-    Column("until_us", BigInteger, nullable=False),
-    Index("terminal_key_terminal", "terminal"),
-)
-
-lane = Table(
-    "lane",
-    metadata,
-    Column("terminal", BigInteger, ForeignKey("terminal.id"), primary_key=True),
-    Column("epoch", BigInteger, primary_key=True),
-    Column("next_seq", BigInteger, nullable=False),
-    Column("tip_h", LargeBinary, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("mark_us", BigInteger, nullable=False),
-    Column("clock_offset_us", BigInteger, nullable=False),  # centre - terminal
-    Column("granted_us", BigInteger, nullable=False),
-    Column("prev_epoch", BigInteger, nullable=False),
-    Column("prev_seq", BigInteger, nullable=False),
-    Column("prev_h", LargeBinary, nullable=False),
-    Column("h0", LargeBinary, nullable=False),
-    Column("hw0_us", BigInteger, nullable=False),
-)
-
-boot = Table(
-    "boot",
-    metadata,
-    Column("terminal", BigInteger, primary_key=True),
-    Column("epoch", BigInteger, primary_key=True),
-    Column("seq", BigInteger, primary_key=True),
-    Column("boot_id", LargeBinary, nullable=False),
-    Column("boot_no", BigInteger, nullable=False),
-)
-
-batch = Table(
-    "batch",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("posted_us", BigInteger, nullable=False),
-    Column("n_record", Integer, nullable=False),
-    Column("n_transfer", Integer, nullable=False),
-    Column("fen", BigInteger, nullable=False),
-)
-
-segment = Table(
-    "segment",
-    metadata,
-    Column("terminal", BigInteger, primary_key=True),
-    Column("epoch", BigInteger, primary_key=True),
-    Column("first_seq", BigInteger, primary_key=True),  # first seq posted from it
-    Column("n", Integer, nullable=False),
-    Column("tip_h", LargeBinary, nullable=False),
-    Column("cose", LargeBinary, nullable=False),  # exactly what was signed
-    Column("batch", BigInteger, nullable=False),
-    Column("received_us", BigInteger, nullable=False),
-    Column("offset_us", BigInteger, nullable=False),  # clock offset applied to its records
-    Index("segment_batch", "batch"),
-)
-
-transfer = Table(
-    "transfer",
-    metadata,
-    Column("terminal", BigInteger, primary_key=True),
-    Column("epoch", BigInteger, primary_key=True),
-    Column("seq", BigInteger, primary_key=True),
-    Column("leg", SmallInteger, primary_key=True),
-    Column("debit", BigInteger, nullable=False),
-    Column("credit", BigInteger, nullable=False),
-    Column("fen", BigInteger, CheckConstraint("fen > 0", name="transfer_fen"), nullable=False),
-    Column("code", SmallInteger, nullable=False),
-    Column("event_us", BigInteger, nullable=False),  # raw terminal time
-    Column("event_day", Integer, nullable=False),  # from the corrected time
-    Column("day", Integer, nullable=False),
-    Column("batch", BigInteger, nullable=False),
-    CheckConstraint("debit <> credit", name="transfer_sides"),
-    Index("transfer_debit", "debit", "event_us"),
-)
-
-intent = Table(  # intents still open at the end of a batch; the archive holds the truth
-    "intent",
-    metadata,
-    Column("terminal", BigInteger, primary_key=True),
-    Column("epoch", BigInteger, primary_key=True),
-    Column("seq", BigInteger, primary_key=True),
-    Column("body", LargeBinary, nullable=False),
-    Column("abandoned", SmallInteger, nullable=False),
-    Column("decided", SmallInteger, nullable=False),  # 0, or the centre's DoubtState
-)
-
-operation = Table(
-    "operation",
-    metadata,
-    Column("seq", KEY, primary_key=True),
-    Column("idem", LargeBinary, nullable=False, unique=True),
-    Column("actor", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("request", LargeBinary, nullable=False),  # SHA-256
-    Column("result", LargeBinary, nullable=False),  # CBOR
-    Column("at_us", BigInteger, nullable=False),
-)
-
-hold = Table(
-    "hold",
-    metadata,
-    Column("id", LargeBinary, primary_key=True),
-    Column("kind", SmallInteger, nullable=False),
-    Column("holder", BigInteger, nullable=False),
-    Column("account", BigInteger, nullable=False),
-    Column("fen", BigInteger, nullable=False),
-    Column("captured_fen", BigInteger, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("not_before_us", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-    Column("idem", LargeBinary, nullable=False, unique=True),
-)
-
-hold_scope = Table(
-    "hold_scope",
-    metadata,
-    Column("hold", LargeBinary, ForeignKey("hold.id"), primary_key=True),
-    Column("terminal", BigInteger, primary_key=True),
-)
-
-card_chain = Table(
-    "card_chain",
-    metadata,
-    Column("card", BigInteger, ForeignKey("card.id"), primary_key=True),
-    Column("class", SmallInteger, primary_key=True),
-    Column("next_ctr", Integer, nullable=False),
-    Column("balance_fen", BigInteger, nullable=False),
-)
-
-card_seen = Table(
-    "card_seen",
-    metadata,
-    Column("card", BigInteger, ForeignKey("card.id"), primary_key=True),
-    Column("class", SmallInteger, primary_key=True),
-    Column("ctr", Integer, primary_key=True),
-    Column("terminal", BigInteger, nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("seq", BigInteger, nullable=False),  # of the record that proves it
-    Column("intent_seq", BigInteger, nullable=False),
-    Column("before_fen", BigInteger, nullable=False),
-    Column("after_fen", BigInteger, nullable=False),
-    Column("event_us", BigInteger, nullable=False),  # corrected
-)
-
-doubt = Table(
-    "doubt",
-    metadata,
-    Column("terminal", BigInteger, primary_key=True),
-    Column("epoch", BigInteger, primary_key=True),
-    Column("seq", BigInteger, primary_key=True),  # of the INTENT
-    Column("card", BigInteger),
-    Column("class", SmallInteger, nullable=False),
-    Column("ctr", Integer, nullable=False),
-    Column("fen", BigInteger, nullable=False),
-    Column("before_fen", BigInteger),
-    Column("evidence", LargeBinary),
-    Column("state", SmallInteger, nullable=False),
-    Column("via", Text),
-    Column("opened_us", BigInteger, nullable=False),
-    Column("decided_batch", BigInteger),  # last batch posted before the centre decided
-    Index("doubt_state", "state"),
-    Index("doubt_card", "card"),
-)
-
-tac_result = Table(
-    "tac_result",
-    metadata,
-    Column("terminal", BigInteger, primary_key=True),
-    Column("epoch", BigInteger, primary_key=True),
-    Column("seq", BigInteger, primary_key=True),  # of the CAPTURE
-    Column("result", SmallInteger, nullable=False),
-    Column("day", Integer, nullable=False),
-    Column("checked_us", BigInteger, nullable=False),
-)
-
-reversal = Table(
-    "reversal",
-    metadata,
-    Column("orig_terminal", BigInteger, primary_key=True),
-    Column("orig_epoch", BigInteger, primary_key=True),
-    Column("orig_seq", BigInteger, primary_key=True),
-    Column("orig_leg", SmallInteger, primary_key=True),
-    Column("terminal", BigInteger, nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("seq", BigInteger, nullable=False),
-)
-
-suspense_item = Table(
-    "suspense_item",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("account", BigInteger, ForeignKey("account.id"), nullable=False),
-    Column("terminal", BigInteger, nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("seq", BigInteger, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("fen", BigInteger, nullable=False),  # signed: what stands on the account for it
-    Column("claim_fen", BigInteger, nullable=False),  # what the record speaks of
-    Column("target", BigInteger),  # who gets it when proved
-    Column("origin", BigInteger),  # who gets it back when disproved
-    Column("card", BigInteger),
-    Column("ctr", Integer),
-    Column("depends_seq", BigInteger),  # of the same lane: the CAPTURE a REVERSAL waits for
-    Column("intent_seq", BigInteger),
-    Column("raw", LargeBinary),
-    Column("opened_us", BigInteger, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("resolved_us", BigInteger),
-    Column("resolved_by", BigInteger),  # operation seq; null for a worker
-    Index("suspense_item_state", "state"),
-    Index("suspense_item_record", "terminal", "epoch", "seq"),
-)
-
-quarantine = Table(
-    "quarantine",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("sha256", LargeBinary, nullable=False, unique=True),
-    Column("topic", Text, nullable=False),
-    Column("raw", LargeBinary, nullable=False),
-    Column("code", Text, nullable=False),
-    Column("terminal", BigInteger),
-    Column("epoch", BigInteger),
-    Column("first_seq", BigInteger),
-    Column("received_us", BigInteger, nullable=False),
-    Index("quarantine_terminal", "terminal", "received_us"),
-)
-
-fork = Table(
-    "fork",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("terminal", BigInteger, nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("seq", BigInteger, nullable=False),  # first seq at which the branches differ, or may
-    Column("code", Text, nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("resolved_by", BigInteger),
-)
-
-alarm = Table(
     "alarm",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("at_us", BigInteger, nullable=False),
-    Column("terminal", BigInteger),
-    Column("code", Text, nullable=False),
-    Column("facts", LargeBinary, nullable=False),  # CBOR
-)
-
-command = Table(
+    "balance",
+    "batch",
+    "boot",
+    "card",
+    "card_chain",
+    "card_loss",
+    "card_seen",
     "command",
-    metadata,
-    Column("id", LargeBinary, primary_key=True),
-    Column("terminal", BigInteger, nullable=False),
-    Column("kind", Integer, nullable=False),
-    Column("deadline_us", BigInteger, nullable=False),
-    Column("cose", LargeBinary, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("cmd_epoch", BigInteger),
-    Column("cmd_seq", BigInteger),
-    Column("result", Text),
-    Index("command_terminal", "terminal", "state"),
-)
-
-outbox = Table(
-    "outbox",
-    metadata,
-    Column("id", KEY, primary_key=True),
-    Column("topic", Text, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Column("retain", SmallInteger, nullable=False),
-)
-
-list_version = Table(
-    "list_version",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("version", BigInteger, primary_key=True),
-    Column("sha256", LargeBinary, nullable=False),
-    Column("n_item", Integer, nullable=False),
-    Column("size", Integer, nullable=False),
-    Column("content", LargeBinary),  # of the newest version only
-    Column("head", LargeBinary, nullable=False),
-    Column("delta", LargeBinary),
-    Column("at_us", BigInteger, nullable=False),
-)
-
-list_part = Table(
+    "doubt",
+    "fork",
+    "hold",
+    "hold_scope",
+    "holder",
+    "intent",
+    "lane",
     "list_part",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("version", BigInteger, primary_key=True),
-    Column("idx", Integer, primary_key=True),
-    Column("cose", LargeBinary, nullable=False),
-)
-
-list_taken = Table(  # POLICY records: what each terminal has in force
     "list_taken",
-    metadata,
-    Column("terminal", BigInteger, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("version", BigInteger, nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("seq", BigInteger, nullable=False),
-)
-
-worker = Table(
+    "list_version",
+    "metadata",
+    "operation",
+    "outbox",
+    "quarantine",
+    "reversal",
+    "segment",
+    "suspense_item",
+    "tac_result",
+    "terminal",
+    "terminal_key",
+    "transfer",
     "worker",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("batch", BigInteger, nullable=False),
-)
+]
 
 JOURNAL_LIKE = (
     "segment",

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from sync.errors import CentreSchemaError
 
-HEAD = "0001"
-KNOWN = ("0001",)
+HEAD = "0002"
+KNOWN = ("0001", "0002")
 
 
 def version_of(connection: Connection) -> str | None:

@@ -29,6 +29,7 @@ from sim.field import Field, FieldCard
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
+PREFIX = "onecard-pcsc-"
 FIRST_PORT = 0x9001
 PORT_STEP = 0x10
 LIBRARY = Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
@@ -86,7 +87,8 @@ class PcscStage:
         if self._child is not None:
             self._child.stop()
         self._space.shutdown()
-        (self._folder / "run" / "pcscd.comm").unlink(missing_ok=True)
+        if self._folder.name.startswith(PREFIX):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def slot(self, reader: int, slot: int = 0) -> VpcdSlot:
         """Where a card can be inserted; the PC/SC name is `name` of it."""
@@ -210,10 +212,11 @@ class VpcdSlot:
 
 def socket_folder() -> Path:
     """This process's folder for its pcscd, and the variable that leads the library there."""
-    known = os.environ.get(SOCKET_VARIABLE)
-    if known is not None:
-        return Path(known).parent.parent
-    folder = Path(tempfile.mkdtemp(prefix="onecard-pcsc-"))
+    known = Path(os.environ.get(SOCKET_VARIABLE, "")).parent.parent
+    if known.name.startswith(PREFIX):
+        known.mkdir(mode=0o700, exist_ok=True)
+        return known
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     os.environ[SOCKET_VARIABLE] = str(folder / "run" / "pcscd.comm")
     return folder
 

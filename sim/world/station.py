@@ -6,6 +6,7 @@ the supervisor would. Nothing is polled: `Poll` and `turn` are called when somet
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from protocols.card.card_profile import CardProfile
 from protocols.card.suite import Pboc3Des
 from protocols.money import parse_yuan
 from protocols.wire import topics
+from protocols.wire.chain import Position
 from protocols.wire.cose import KeyRing, P256Signer
 from protocols.wire.messages import Grant
 from sim.world.chance import Chance
@@ -82,6 +84,7 @@ class Station(Peer):
         self.restored = 0  # epoch of an old copy that was put back, 0 for none
         self.seen: Callable[[], None] = lambda: None  # somebody looks at the screen
         self.pruned: Callable[[Station, int, int], None] = lambda *_: None
+        self.booting: Callable[[Station], None] = lambda _: None  # the battery clock is read
         self._enrolled = enrolled
         self._heap = heap
         self._chance = chance
@@ -115,6 +118,7 @@ class Station(Peer):
         self._view: StationReader | None = None
         self._volumes: list[int] = []
         self._repairing = False
+        self._uplinked = self.shadow.tip()  # the daemon was told of everything up to here
         transport.register(
             self.term, self, topics.terminal_filters(enrolled.site, self.term), keeps=False
         )
@@ -125,6 +129,7 @@ class Station(Peer):
         """Power is there: both processes start."""
         self.powered = True
         self.clock.booted()
+        self.booting(self)
         self._truth.count("boots")
         self._start_till()
         self._start_daemon()
@@ -148,6 +153,38 @@ class Station(Peer):
         self._transport.hang_up(self.term)
         self._drop_daemon()
         self._later(RESTART_US, b"restart", self._start_daemon)
+
+    def backup(self) -> tuple[Image, bytes | None, dict[int, int]]:
+        """A copy of this disk as it is: journal, sync.db, how long each epoch was."""
+        sync = self.folder / "sync.db"
+        kept = None
+        if self._store is not None:
+            copy = sqlite3.connect(":memory:")
+            source = sqlite3.connect(sync)
+            source.backup(copy)
+            source.close()
+            kept = copy.serialize()
+            copy.close()
+        return self.disk.image(powered=True), kept, self.shadow.lengths()
+
+    def restore(self, image: Image, sync: bytes | None, lengths: dict[int, int]) -> None:
+        """An old copy of the disk is put back and started."""
+        self.cut_power(restore=image)
+        for path in sorted(self.folder.glob("sync.db*")):
+            path.unlink()
+        if sync is not None:
+            (self.folder / "sync.db").write_bytes(sync)
+        gone = self.shadow.roll_back(lengths)
+        self._truth.count("abandoned", gone)
+        self.restored = self.epoch
+        self._truth.restored(self.term, lengths)
+        self.boot()
+
+    def forge(self, values: dict[str, bytes]) -> None:
+        """A hostile daemon puts words into the centre's mouth."""
+        if self._store is not None:
+            self._store.keep(values)
+            self.poll_soon()
 
     def close(self) -> None:
         """The world ends."""
@@ -179,6 +216,11 @@ class Station(Peer):
     def state(self) -> State | None:
         """What the screen says; None for a dark one."""
         return None if self.till is None else self.till.session.state
+
+    @property
+    def acked(self) -> Position | None:
+        """What the till process believes the centre has; None while it is down."""
+        return None if self.till is None else self._journal.acked
 
     @property
     def epoch(self) -> int:
@@ -249,7 +291,9 @@ class Station(Peer):
         self.till = self._inbox = None
 
     def _after_till(self, till: Till) -> None:
-        self._turn_soon()
+        if self.shadow.tip() != self._uplinked:
+            self._uplinked = self.shadow.tip()
+            self._turn_soon()
         if till.session.state is State.FAULT and not self._repairing:
             self._repairing = True
             self._later(REPAIR_US, b"repair", self._repair)
@@ -388,6 +432,7 @@ class Station(Peer):
         if self.daemon is not None:
             self.daemon.inbound(topic, payload)
             self._after_daemon()
+            self.poll_soon()
 
     def _turn_soon(self) -> None:
         if self.daemon is None or self._turn_us is not None:
@@ -403,7 +448,6 @@ class Station(Peer):
 
     def _after_daemon(self) -> None:
         assert self.daemon is not None, self.term
-        self.poll_soon()
         wake_ms = self.daemon.wake_ms()
         at_us = 0 if wake_ms is None else self.clock.at_mono_us(wake_ms * 1_000)
         if at_us == self._wake[0]:

@@ -201,6 +201,18 @@ class Truth:
                 given.returned = True
                 return
 
+    def restored(self, term: str, lengths: dict[int, int]) -> None:
+        """An old copy of a disk came back: what the terminal knows ends there."""
+        for (name, epoch), lane in self.lanes.items():
+            if name != term:
+                continue
+            length = lengths.get(epoch, 0)
+            lane.intents = {seq: one for seq, one in lane.intents.items() if seq <= length}
+            lane.captures = {
+                ref: one for ref, one in lane.captures.items() if one[SEQ] <= length
+            }
+            lane.last = None
+
     def doubts(self) -> tuple[int, int]:
         """(intents that were ever in doubt, those of them that a terminal has settled)."""
         asked = sum(len(lane.doubts) for lane in self.lanes.values())

@@ -1,0 +1,200 @@
+"""Chips against books: every debit a chip made, and every debit the books believe in (I2, I4).
+
+A debit is found by what only this sale has: terminal number and terminal serial of its INTENT. For
+each one the books must show the purse lower by its amount exactly once, and the money where the
+goods went: to the merchant who gave them, else to the holder's wallet, or in suspense with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cbor2
+
+from sim.auditor.books import Books, Key, purse_moves
+from sim.card_memory import Moved
+
+if TYPE_CHECKING:
+    from sim.world.station import Station
+    from sim.world.truth import Given, Holder, Truth
+
+INTENT, ABANDON, CAPTURE = 10, 16, 11
+OPEN_DOUBT = 0
+Items = list[Any]
+
+
+@dataclass(slots=True)
+class Sale:
+    """One INTENT and what became of it in the world."""
+
+    key: Key
+    asn: bytes
+    ctr: int
+    fen: int
+    moved: Moved | None = None
+    given: Given | None = None
+    abandoned: bool = False
+    captured: bool = False
+    lost: bool = False  # written in a branch that a restore left behind
+
+
+@dataclass(slots=True)
+class CardAudit:
+    """One audit of all cards."""
+
+    books: Books
+    truth: Truth
+    stations: Mapping[str, Station]
+    sales: dict[Key, Sale] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Compare everything."""
+        self._collect()
+        moves = purse_moves(self.books)
+        for key, sale in sorted(self.sales.items()):
+            self._sale(sale, dict(moves.pop(key, {})))
+        for key, accounts in sorted(moves.items()):
+            if any(accounts.values()):
+                text = f"{key[0]} epoch {key[1]} seq {key[2]}: transfers about no INTENT"
+                self.truth.broken("I4", text)
+        for asn, holder in sorted(self.truth.holders.items()):
+            self._card(asn, holder)
+
+    # ---- what the world knows
+
+    def _collect(self) -> None:
+        by_serial: dict[tuple[bytes, int], Key] = {}
+        for term, station in self.stations.items():
+            for epoch, rows in station.shadow.rows.items():
+                for n, (body, _) in enumerate(rows, start=1):
+                    self._record((term, epoch, n), cbor2.loads(body), by_serial, lost=False)
+            for epoch, seq, body in station.shadow.abandoned:
+                self._record((term, epoch, seq), cbor2.loads(body), by_serial, lost=True)
+        for asn, holder in self.truth.holders.items():
+            for moved in holder.card.history:
+                key = by_serial.get((moved.tid, moved.termseq or 0))
+                if key is None:
+                    text = f"card {asn.hex()} ctr {moved.ctr}: {moved.fen} fen debited, no INTENT"
+                    self.truth.broken("I4", text)
+                else:
+                    self.sales[key].moved = moved
+        for given in self.truth.given:
+            sale = self.sales.get((given.term, given.epoch, given.intent))
+            if sale is not None:
+                sale.given = given
+
+    def _record(
+        self, key: Key, items: Items, by_serial: dict[tuple[bytes, int], Key], *, lost: bool
+    ) -> None:
+        archived = self.books.archive.get(key[:2], [])
+        in_books = len(archived) >= key[2] and cbor2.loads(archived[key[2] - 1]) == items
+        if items[1] == INTENT:
+            if lost or not in_books:
+                key = self._aside(key)
+            sale = Sale(key, items[7], items[8], items[9], lost=not in_books)
+            self.sales[key] = sale
+            by_serial[items[15], items[16]] = key
+        elif items[1] == ABANDON and (key[0], key[1], items[6]) in self.sales:
+            self.sales[key[0], key[1], items[6]].abandoned = True
+        elif items[1] == CAPTURE and (key[0], key[1], items[6]) in self.sales:
+            self.sales[key[0], key[1], items[6]].captured = True
+
+    def _aside(self, key: Key) -> Key:
+        """A place of its own for a record whose seq another branch has taken."""
+        return (key[0] + "~", key[1], key[2] if key not in self.sales else -key[2])
+
+    # ---- one sale
+
+    def _sale(self, sale: Sale, accounts: dict[int, int]) -> None:
+        purse = self.books.purses.get(sale.asn)
+        merchant = self.books.merchants.get(sale.key[0].rstrip("~"))
+        assert purse is not None, sale
+        assert merchant is not None, sale
+        out = -accounts.get(purse, 0)
+        want = sale.moved.fen if sale.moved is not None else 0
+        if out != want and not self._explained(sale, out, want):
+            text = f"{_where(sale)}: the chip paid {want} fen, the purse account {out} fen"
+            invariant = "I2" if sale.given is not None and out < want else "I4"
+            self.truth.broken(invariant, text)
+        if sale.lost:
+            return
+        self._receiver(sale, accounts, merchant)
+
+    def _explained(self, sale: Sale, out: int, want: int) -> bool:
+        """Open doubts, open suspense items and branches left behind by a restore are reasons."""
+        if sale.lost:
+            self.truth.count("lost_by_restore")
+            return self._station_restored(sale) and out == 0
+        if want and not out:
+            state = self.books.doubts.get(sale.key)
+            if state is not None and state[0] == OPEN_DOUBT:
+                self.truth.count("doubts_open")
+                return True
+        return out > want and self._has_item(sale)
+
+    def _station_restored(self, sale: Sale) -> bool:
+        return self.stations[sale.key[0].rstrip("~")].restored == sale.key[1]
+
+    def _has_item(self, sale: Sale) -> bool:
+        """Whether an open item names this sale."""
+        term, epoch, _ = sale.key
+        for key, items in self.books.items.items():
+            if key[:2] == (term, epoch) and items:
+                record = self.books.record(key)
+                if key == sale.key or (record is not None and record[6] == sale.key[2]):
+                    self.truth.count("suspense_open")
+                    return True
+        return False
+
+    def _receiver(self, sale: Sale, accounts: dict[int, int], merchant: int) -> None:
+        """The merchant has money exactly for goods given."""
+        got = accounts.get(merchant, 0)
+        paid = sale.moved is not None
+        wants = sale.given is not None and not sale.given.returned and paid
+        if got and not paid:
+            text = f"{_where(sale)}: {got} fen to the merchant for a debit no chip made"
+            self.truth.broken("I4", text)
+        elif wants and got != sale.fen and not self._waits(sale):
+            text = f"{_where(sale)}: goods for {sale.fen} fen given, the merchant has {got}"
+            self.truth.broken("I2", text)
+        elif got and not wants and not self._unannounced(sale):
+            text = f"{_where(sale)}: {got} fen to the merchant, no goods were given"
+            self.truth.broken("I2", text)
+
+    def _waits(self, sale: Sale) -> bool:
+        """Money that waits for a proof, or a sale a cashier called served and then cancelled."""
+        state = self.books.doubts.get(sale.key)
+        if state is not None and state[0] == OPEN_DOUBT:
+            return True
+        if sale.abandoned and sale.given is not None and sale.given.how == "asked":
+            return True
+        return self._has_item(sale)
+
+    def _unannounced(self, sale: Sale) -> bool:
+        """CAPTURE was durable, or the sale still open, when the till died before it could say so."""
+        self.truth.count("unannounced")
+        return not sale.abandoned
+
+    # ---- one card
+
+    def _card(self, asn: bytes, holder: Holder) -> None:
+        """The books know every counter of the chip, with the chip's own balances."""
+        history = {moved.ctr: moved for moved in holder.card.history}
+        for (whose, ctr), (before, after) in self.books.owners.items():
+            if whose != asn:
+                continue
+            moved = history.get(ctr)
+            if moved is None:
+                text = f"card {asn.hex()} ctr {ctr}: the books know a debit that no chip made"
+                self.truth.broken("I4", text)
+            elif (before, after) != (moved.balance + moved.fen, moved.balance):
+                text = f"card {asn.hex()} ctr {ctr}: {before} to {after} fen in the books,"
+                have = f"{moved.balance + moved.fen} to {moved.balance}"
+                self.truth.broken("I4", f"{text} {have} on the chip")
+
+
+def _where(sale: Sale) -> str:
+    term, epoch, seq = sale.key
+    return f"{term} epoch {epoch} seq {seq} card {sale.asn.hex()} ctr {sale.ctr}"

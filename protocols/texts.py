@@ -115,7 +115,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "OFFICE_STATE": ("当前状态不允许此操作", "Not possible in the present state"),
     "OFFICE_UNKNOWN": ("不存在", "No such terminal, card, account or item"),
     "OFFICE_EXISTS": ("已存在", "Exists already"),
-    "OFFICE_LIST": ("名单内容错误", "List content is not of the right form"),
     "ENROL_CODE": ("注册码错误", "Claim code is wrong or used"),
     "ENROL_EXPIRED": ("注册码已过期", "Claim code is older than 24 hours: ask for a new one"),
     "ENROL_TRIES": ("注册码已失效", "Too many tries: ask the office for a new code"),

@@ -107,12 +107,6 @@ class OfficeExistsError(SyncError):
     code = "OFFICE_EXISTS"
 
 
-class ListContentError(SyncError):
-    """A list's content that is not of the form terminals read."""
-
-    code = "OFFICE_LIST"
-
-
 # --- enrolment (sync.md §10) -----------------------------------------------------------------
 
 

@@ -84,7 +84,7 @@ class _Auditor:
         """One volume, connected to the one before where there is one."""
         try:
             connection = connect(file.path, read_only=True)
-        except JournalFailError as fault:
+        except (JournalFailError, UnicodeDecodeError) as fault:
             self.checks["J2"].blame(f"{file.path.name}: {fault}")
             return
         try:
@@ -93,7 +93,9 @@ class _Auditor:
                 self._enter(file, head)
                 for row in self._rows(connection, file):
                     self._row(file, row)
-        except (OnecardError, sqlite3.Error) as fault:
+                if self._seq < head.first_seq:
+                    self.checks["J1"].blame(f"{file.path.name}: no records")
+        except (OnecardError, *volume.READ_FAULTS) as fault:
             self.checks["J2"].blame(f"{file.path.name}: {fault}")
         finally:
             connection.close()

@@ -145,7 +145,7 @@ def verify_volume(
         if verdict != "ok":
             raise JournalChainError(volume=name, reason=str(verdict))
         return _replayed(connection, head, name, see)
-    except sqlite3.Error as fault:
+    except volume.READ_FAULTS as fault:
         raise volume.broken(fault, name) from fault
 
 

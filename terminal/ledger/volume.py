@@ -24,6 +24,8 @@ SCHEMA_FILE = Path(__file__).with_name("schema.sql")
 INSERT = "INSERT INTO journal(seq, kind, body, h) VALUES (?, ?, ?, ?)"
 _NAME = re.compile(r"E([0-9]{5,10})-([0-9]{10,20})\.db", re.ASCII)
 
+# SQLite quotes a damaged schema in its message; Python then fails to decode that message.
+READ_FAULTS = (sqlite3.Error, UnicodeDecodeError)
 _DAMAGED = (
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
@@ -99,7 +101,7 @@ def read_head(connection: sqlite3.Connection, name: str = "") -> Head | None:
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             return None
         stored = dict(connection.execute("SELECT k, v FROM meta"))
-    except sqlite3.DatabaseError as fault:
+    except READ_FAULTS as fault:
         raise broken(fault, name) from fault
     try:
         values = {key: cbor.loads(raw) for key, raw in stored.items()}
@@ -152,16 +154,21 @@ def open_volume(path: Path, open_file: Connect) -> sqlite3.Connection:
     """A volume's connection; a file that is no database is JOURNAL_CHAIN, else JOURNAL_FAIL."""
     try:
         return open_file(path)
+    except UnicodeDecodeError as fault:
+        raise broken(fault, path.name) from fault
     except JournalFailError as fault:
         if isinstance(fault.__cause__, sqlite3.DatabaseError):
             raise broken(fault.__cause__, path.name) from fault
         raise
 
 
-def broken(fault: sqlite3.Error, name: str) -> JournalChainError | JournalFailError:
+def broken(
+    fault: sqlite3.Error | UnicodeDecodeError, name: str
+) -> JournalChainError | JournalFailError:
     """What a read fault of a volume means: a damaged file, or a disk that does not answer."""
     code = getattr(fault, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF in _DAMAGED:
+    undecodable = isinstance(fault, UnicodeDecodeError)
+    if undecodable or (code is not None and code & 0xFF in _DAMAGED):
         return JournalChainError(volume=name, reason=str(fault))
     return JournalFailError(path=name, reason=str(fault))
 

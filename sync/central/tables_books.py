@@ -95,12 +95,13 @@ transfer = Table(
     Column("leg", SmallInteger, primary_key=True),
     Column("debit", BigInteger, nullable=False),
     Column("credit", BigInteger, nullable=False),
-    Column("fen", BigInteger, CheckConstraint("fen > 0", name="transfer_fen"), nullable=False),
+    Column("fen", BigInteger, nullable=False),
     Column("code", SmallInteger, nullable=False),
     Column("event_us", BigInteger, nullable=False),  # raw terminal time
     Column("event_day", Integer, nullable=False),  # from the corrected time
     Column("day", Integer, nullable=False),
     Column("batch", BigInteger, nullable=False),
+    CheckConstraint("fen > 0", name="transfer_fen"),
     CheckConstraint("debit <> credit", name="transfer_sides"),
     Index("transfer_debit", "debit", "event_us"),
 )

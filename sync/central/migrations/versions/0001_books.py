@@ -154,6 +154,7 @@ def upgrade() -> None:
         sa.Column("event_day", sa.Integer(), nullable=False),
         sa.Column("day", sa.Integer(), nullable=False),
         sa.Column("batch", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("fen > 0", name="transfer_fen"),
         sa.CheckConstraint("debit <> credit", name="transfer_sides"),
     )
     op.create_index("transfer_debit", "transfer", ["debit", "event_us"])

@@ -15,7 +15,7 @@ OWN_TEXTS: dict[str, tuple[str, str]] = {
     "KEY_AMOUNT": ("请输入金额", "Key the amount"),
     "AMOUNT": ("请确认金额", "Confirm the amount"),
     "TAP_CARD": ("请刷卡", "Tap your card"),
-    "BUSY": ("处理中 请勿晃动卡片", "Hold the card still"),
+    "HOLD_STILL": ("处理中 请勿晃动卡片", "Hold the card still"),
     "PAID": ("成功", "Paid"),
     "ASK_SERVED": ("已出餐?", "Was the meal given?"),
     "OPERATOR_CARD": ("请操作员刷卡", "Operator, tap your card"),

@@ -206,14 +206,14 @@ def card_in(session: Session, event: CardHere) -> Step:
     fen = session.hold.fen if session.hold is not None else session.fen
     timer = () if session.hold is not None else (Disarm(),)  # the doubt's 20 s run on
     started = replace(session, state=State.AUTHORISE, fen=fen)
-    return started, (*timer, Show("BUSY", fen=fen), StartTap(fen, event.uid, session.hold))
+    return started, (*timer, Show("HOLD_STILL", fen=fen), StartTap(fen, event.uid, session.hold))
 
 
 def card_to_read(session: Session, _: Event) -> Step:
     """A card that is only read: an operator's, or the payer's of a void."""
     purpose = session.purpose or Purpose.OPEN
     reading = replace(session, state=State.READING, purpose=purpose)
-    return reading, (Disarm(), Show("BUSY"), StartRead())
+    return reading, (Disarm(), Show("HOLD_STILL"), StartRead())
 
 
 def card_read(session: Session, event: CardRead) -> Step:

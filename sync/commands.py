@@ -11,13 +11,16 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
 from protocols.errors import OnecardError
 from protocols.texts import TEXTS
+
+if TYPE_CHECKING:
+    from terminal.ledger.audit import Check as JournalCheck
 
 COMMAND_GROUP = "onecard.commands"
 SUMMARIES = {
@@ -114,11 +117,16 @@ def audit(
 
         if not journal.is_dir():
             raise typer.BadParameter(f"{journal}: no such folder")
-        return _show_checks([(c.name, c.ok, c.detail) for c in audit_journal(journal)], as_json)
+        found = audit_journal(journal)
+        return _show_checks([(f"{c.id} {c.name}", c.ok, _told(c)) for c in found], as_json)
     from sync.central.service import audit_command
 
     checks = audit_command(db=db, config=config, full=full)
     return _show_checks([(c.name, c.ok, c.detail) for c in checks], as_json)
+
+
+def _told(check: JournalCheck) -> str:
+    return "; ".join(check.problems) or f"{check.checked} checked"
 
 
 def _show_checks(checks: list[tuple[str, bool, str]], as_json: bool) -> int:

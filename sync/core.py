@@ -122,13 +122,20 @@ class Chance(Protocol):
 class SyncCore:
     """One lane's uplink: `acked` only follows signed positions that match our own chain."""
 
-    def __init__(self, view: JournalView, rng: Chance, acked: Position, dseq: int = 0) -> None:
+    def __init__(
+        self,
+        view: JournalView,
+        rng: Chance,
+        acked: Position,
+        dseq: int = 0,
+        spread_s: int = SPREAD_DEFAULT_S,
+    ) -> None:
         self.phase = Phase.OFFLINE
         self.acked = acked
         self.dseq = dseq
         self.credit = CREDIT_DEFAULT
         self.flush_ms = FLUSH_DEFAULT_MS
-        self.spread_s = SPREAD_DEFAULT_S
+        self.spread_s = spread_s
         self.fork_code: str | None = None
         self._view = view
         self._rng = rng

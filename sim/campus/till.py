@@ -92,7 +92,14 @@ class TillPlan:
 class TillRig:
     """One terminal process with its daemon; the reader's wire outlives both."""
 
-    def __init__(self, plan: TillPlan, folder: Path, keys: Path, wire: Wire | None = None) -> None:
+    def __init__(
+        self,
+        plan: TillPlan,
+        folder: Path,
+        keys: Path,
+        wire: Wire | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.plan = plan
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,9 +124,11 @@ class TillRig:
             )
         )
         words = ("terminal", "canteen", "--config", str(self.config), "--demo")
-        self.terminal = Process(f"{plan.name}-terminal", onecard(*words), folder)
+        self.terminal = Process(f"{plan.name}-terminal", onecard(*words), folder, env)
         self.daemon = Process(
-            f"{plan.name}-sync", onecard("sync", "--config", str(self.config)), folder
+            f"{plan.name}-sync",
+            onecard("sync", "--config", str(self.config), "--spread-s", "0"),
+            folder,
         )
 
     def _reader(self) -> str:

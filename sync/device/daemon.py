@@ -24,10 +24,12 @@ from protocols.wire.messages import (
     ListHead,
     ListPart,
     Request,
+    Welcome,
     decode_down,
 )
 from protocols.wire.segment import Segment
 from sync.core import (
+    SPREAD_DEFAULT_S,
     Action,
     Alarm,
     AskStatus,
@@ -90,6 +92,7 @@ class Daemon:
         rng: Rng,
         status: StatusDesk | None = None,
         core_type: type[SyncCore] = SyncCore,
+        spread_s: int | None = None,
     ) -> None:
         self._lane = lane
         self._signer = signer
@@ -103,10 +106,19 @@ class Daemon:
         self._lists = ListKeeper(store.versions(), self._stored_list)
         self._segments: dict[int, int] = {}  # publish number -> last seq; bounded by credit
         self._dial_at_ms: int | None = None
+        self._told_tip = NOWHERE
         view.refresh()
-        self.core = core_type(view, rng, self._start_position(), store.dseq())
+        spread = self._last_spread_s() if spread_s is None else spread_s
+        self.core = core_type(view, rng, self._start_position(), store.dseq(), spread)
         self.alarms: list[str] = []  # newest last, at most 32
         self._act(self.core.start(), None)
+
+    def _last_spread_s(self) -> int:
+        """What the centre said last; the default before it ever spoke."""
+        raw = self._store.kept("welcome")
+        if raw is None:
+            return SPREAD_DEFAULT_S
+        return Welcome.decode(self._centre.open(raw)).spread_s
 
     def _start_position(self) -> Position:
         acked, tip = self._store.acked(), self._view.tip()
@@ -119,6 +131,7 @@ class Daemon:
 
     def connected(self) -> None:
         """The session is up."""
+        event(LOG, logging.INFO, "link_up")
         self._segments.clear()
         self._lists.reconnected()
         self._view.refresh()
@@ -159,7 +172,9 @@ class Daemon:
     def turn(self) -> int:
         """Look at the journal and the clock; milliseconds until the next turn is wanted."""
         now_ms = self._now_ms()
-        if self._view.refresh():
+        self._view.refresh()
+        if self._view.tip() != self._told_tip:  # whoever refreshed it, the core hears of it here
+            self._told_tip = self._view.tip()
             self._act(self.core.appended(now_ms), None)
         if self._dial_at_ms is not None and now_ms >= self._dial_at_ms:
             self._dial_at_ms = None

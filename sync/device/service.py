@@ -91,19 +91,22 @@ def main(argv: list[str]) -> int:
     """Run until SIGTERM; 2 for bad input."""
     parser = argparse.ArgumentParser("onecard sync", description="The sync daemon of a terminal.")
     parser.add_argument("--config", type=Path, required=True, help="the terminal's TOML file")
+    parser.add_argument(
+        "--spread-s", type=int, help="first connect within so many seconds (default: the centre's)"
+    )
     asked = parser.parse_args(argv)
     setup(logging.INFO, sys.stderr)
     try:
         folder = Section.load(asked.config).path("data", "data", "folder of the terminal")
         enrolled = Enrolled.load(folder / "identity")
-        return _serve(folder, enrolled)
+        return _serve(folder, enrolled, asked.spread_s)
     except OnecardError as exc:
         zh, en = TEXTS.get(exc.code, ("", ""))
         sys.stderr.write(f"{exc}\n{zh} / {en}\n")
         return 2
 
 
-def _serve(folder: Path, enrolled: Enrolled) -> int:
+def _serve(folder: Path, enrolled: Enrolled, spread_s: int | None) -> int:
     clock, stopping = SystemClock(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -116,7 +119,9 @@ def _serve(folder: Path, enrolled: Enrolled) -> int:
     key = DeviceKey.load(folder / "identity" / "device.key")
     view, store = JournalReader(folder / "journal"), SyncStore(folder / "sync.db")
     status = StatusCall(enrolled.centre_url, enrolled.ca, key, enrolled.ring, lane.term, clock)
-    daemon = Daemon(lane, key, enrolled.ring, view, store, link, clock, SystemRng(), status)
+    daemon = Daemon(
+        lane, key, enrolled.ring, view, store, link, clock, SystemRng(), status, spread_s=spread_s
+    )
     watchdog = Watchdog(clock)
     watchdog.start()
     try:

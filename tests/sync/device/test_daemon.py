@@ -168,6 +168,20 @@ def test_new_records_flush_after_two_seconds(rig: Rig) -> None:
     assert Segment.decode(rig.link.take("journal")[0]).first == rig.journal.tip.seq
 
 
+def test_records_seen_first_by_a_message_are_sent_too(rig: Rig) -> None:
+    """A message that makes the daemon look at the journal must not hide new records from the core."""
+    rig.connect()
+    rig.link.take("journal")
+    rig.down(rig.ack(rig.journal.tip.seq))
+    rig.daemon.turn()
+    rig.journal.append(Kind.MARK)
+    rig.down(rig.ack(1))  # an old ack: refreshes the view, means nothing
+    rig.daemon.turn()
+    rig.clock.now_us += 2_000_000
+    rig.daemon.turn()
+    assert Segment.decode(rig.link.take("journal")[0]).last == rig.journal.tip.seq
+
+
 def test_hundreds_of_records_are_cut(rig: Rig) -> None:
     """At most 100 records a segment, consecutive, and never more than the credit at once."""
     for _ in range(450):

@@ -78,17 +78,17 @@ def request_of(key: DeviceKey) -> bytes:
 
 
 def fetch_ca(centre_url: str, fingerprint: str) -> str:
-    """The CA certificate (PEM) with this SHA-256: from the TLS handshake, else from GET /ca."""
-    wanted = fingerprint.replace(":", "").lower()
-    for der in _handshake_chain(centre_url):
-        if hashlib.sha256(der).hexdigest() == wanted:
-            return ssl.DER_cert_to_PEM_cert(der)
-    pem = _get(f"{centre_url}/ca")
+    """The CA certificate (PEM) that has this SHA-256, read from GET /ca over an unverified line.
+
+    Raises ENROL_UNREACHABLE for no answer, no https, or another fingerprint.
+    """
+    if urlsplit(centre_url).scheme != "https":
+        raise EnrolUnreachableError(url=centre_url, reason="https://host:port expected")
     try:
-        der = ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
+        der = ssl.PEM_cert_to_DER_cert(_get(f"{centre_url}/ca").decode("ascii"))
     except ValueError as fault:
         raise EnrolUnreachableError(reason="no CA certificate at /ca") from fault
-    if hashlib.sha256(der).hexdigest() != wanted:
+    if hashlib.sha256(der).hexdigest() != fingerprint.replace(":", "").lower():
         raise EnrolUnreachableError(reason="CA fingerprint differs")
     return ssl.DER_cert_to_PEM_cert(der)
 
@@ -130,28 +130,6 @@ def judge(answer: dict[str, Any], key: DeviceKey, ca_pem: str) -> None:
         raise EnrolError(reason="certificate of another device", terminal=str(term))
     if grant.term != term or genesis(term, grant.epoch, grant.prev) != grant.h0:
         raise EnrolError(reason="grant of another terminal", terminal=str(term))
-
-
-def _handshake_chain(centre_url: str) -> list[bytes]:
-    """Certificates the server presents, unverified: only a fingerprint is looked for in them."""
-    context = _unverified()
-    place = urlsplit(centre_url)
-    if place.scheme != "https" or place.hostname is None:
-        raise EnrolUnreachableError(url=centre_url, reason="https://host:port expected")
-    line = http.client.HTTPSConnection(
-        place.hostname, place.port or 443, timeout=TIMEOUT_S, context=context
-    )
-    try:
-        line.connect()
-        inner = getattr(line.sock, "_sslobj", None)  # public only from Python 3.13 on
-        presented = inner.get_unverified_chain() if inner is not None else ()
-        return [ssl.PEM_cert_to_DER_cert(found.public_bytes()) for found in presented or ()]
-    except (OSError, AttributeError) as fault:
-        if isinstance(fault, OSError):
-            raise EnrolUnreachableError(url=centre_url, reason=str(fault)) from fault
-        return []
-    finally:
-        line.close()
 
 
 def _unverified() -> ssl.SSLContext:

@@ -99,7 +99,9 @@ def _enrol(arguments: argparse.Namespace) -> int:
     from terminal.boot import read_setup
 
     made, _ = read_setup(arguments.config)
-    enrolled = enrol(made.folder / "identity", arguments.url, arguments.fingerprint, arguments.code)
+    url = arguments.url or made.centre_url
+    fingerprint = arguments.fingerprint or made.centre_fingerprint
+    enrolled = enrol(made.folder / "identity", url, fingerprint, arguments.code)
     sys.stdout.write(f"{enrolled}\n")
     return 0
 

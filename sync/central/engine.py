@@ -1,7 +1,8 @@
 """Connections of the centre: SQLite through the product's one factory, PostgreSQL by URL.
 
-A writing transaction on SQLite begins IMMEDIATE, so that it can only wait at its first statement;
-lock and serialization failures become BUSY, never an answer about money (ledger.md §5).
+There is one writer at a time on both: SQLite begins IMMEDIATE, PostgreSQL takes an advisory lock
+for the transaction. So a decision is always "after batch n", and a writer can only wait at its
+first statement. Lock and serialization failures become BUSY, never an answer about money.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from sync.errors import BusyError, CentreDownError
 T = TypeVar("T")
 READ = "onecard_read"
 TRIES_MAX = 5
+LOCK_WAIT_MS = 250  # as SQLite's busy_timeout
+WRITER = 0x0C_A2D  # advisory lock of whoever writes the books
+_PG_DOWN = ("08", "53", "57", "58")  # connection, resources, operator, system
+_SQLITE_DOWN = ("unable to open", "disk", "readonly", "malformed", "not a database")
 _PG_BUSY = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
 
 
@@ -35,8 +40,23 @@ def open_engine(url: str) -> Engine:
     if target.get_backend_name() == "sqlite":
         return _sqlite(target)
     if target.get_backend_name() == "postgresql":
-        return create_engine(target.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        return _postgresql(target)
     raise CentreDownError(url=target.render_as_string(hide_password=True)[:64])
+
+
+def _postgresql(target: URL) -> Engine:
+    engine = create_engine(
+        target.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        connect_args={"options": f"-c lock_timeout={LOCK_WAIT_MS}", "connect_timeout": 5},
+    )
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get(READ, False):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER})")
+
+    return engine
 
 
 def _sqlite(target: URL) -> Engine:
@@ -76,6 +96,17 @@ def is_busy(fault: DBAPIError) -> bool:
     return "locked" in str(fault.orig) or "busy" in str(fault.orig)
 
 
+def is_down(fault: DBAPIError) -> bool:
+    """Whether the database itself cannot be reached or written, rather than a statement be wrong."""
+    if not isinstance(fault, OperationalError):
+        return False
+    state = getattr(fault.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_PG_DOWN)
+    said = str(fault.orig)
+    return "sqlite" not in type(fault.orig).__module__ or any(word in said for word in _SQLITE_DOWN)
+
+
 def in_transaction(
     engine: Engine, act: Callable[[Connection], T], pause: Callable[[int], None]
 ) -> T:
@@ -90,7 +121,7 @@ def in_transaction(
                 return act(connection)
         except DBAPIError as fault:
             if not is_busy(fault):
-                if isinstance(fault, OperationalError):
+                if is_down(fault):
                     raise CentreDownError(reason=str(fault.orig)[:120]) from fault
                 raise
         except BusyError:

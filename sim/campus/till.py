@@ -110,6 +110,7 @@ class TillRig:
             wire = self.chip
         self.wire: Wire = wire
         self.config = folder / "terminal.toml"
+        self.in_doubt = False  # what the last tap showed
         self.config.write_text(
             CONFIG.format(
                 name=plan.name,

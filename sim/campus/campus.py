@@ -179,7 +179,7 @@ class Campus:
 
     def _opened(self, till: TillRig) -> bool:
         till.clear()
-        till.wire.insert(self.operator)
+        till.lay(self.operator)
         try:
             while True:
                 shown = till.wait_for("", 10)
@@ -188,7 +188,7 @@ class Campus:
                 if any(text in line for line in shown.operator for text in ("请刷卡", "请输入")):
                     return True
         finally:
-            till.wire.remove()
+            till.lift()
 
     def stop(self) -> None:
         """End every process, tills first."""

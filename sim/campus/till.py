@@ -15,6 +15,7 @@ from sim.pn532 import Pn532Sim
 
 TAP_S = 8.0
 READY_S = 25.0
+SAME_CARD_S = 0.4  # the reader's presence check runs every 0.25 s
 
 CONFIG = """\
 role = "canteen"
@@ -110,6 +111,8 @@ class TillRig:
             wire = self.chip
         self.wire: Wire = wire
         self.config = folder / "terminal.toml"
+        self._last_card: FieldCard | None = None
+        self._lifted_s = 0.0
         self.in_doubt = False  # what the last tap showed
         self.config.write_text(
             CONFIG.format(
@@ -166,12 +169,25 @@ class TillRig:
     def tap(self, card: FieldCard, limit_s: float = TAP_S, *, keep: bool = False) -> Tapped:
         """Lay a card on, wait for the beep that ends it, take it away."""
         self.clear()
-        self.wire.insert(card)
+        self.lay(card)
         try:
             return self.outcome(limit_s)
         finally:
             if not keep:
-                self.wire.remove()
+                self.lift()
+
+    def lay(self, card: FieldCard) -> None:
+        """Lay a card on; nobody puts the same card back faster than a reader looks."""
+        if card is self._last_card:
+            rest_s = SAME_CARD_S - (time.monotonic() - self._lifted_s)
+            time.sleep(max(rest_s, 0))
+        self._last_card = card
+        self.wire.insert(card)
+
+    def lift(self) -> None:
+        """Take the card away."""
+        self.wire.remove()
+        self._lifted_s = time.monotonic()
 
     def outcome(self, limit_s: float = TAP_S) -> Tapped:
         """The next screen with a beep, by what it says."""

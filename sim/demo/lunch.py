@@ -129,11 +129,11 @@ class Lunch:
         self.tally.taps += 1
         till.clear()
         sent = card.sent_count
-        till.wire.insert(card)
+        till.lay(card)
         wait_until(lambda: card.sent_count > sent + self._debit_apdu(till), 10)
         till.terminal.kill()
         self.tally.in_doubt += 1
-        till.wire.remove()
+        till.lift()
         card.delays_ms = {}
         till.terminal.start()
         till.wait_for("已出餐")

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 from protocols.wire.record import Kind, Record
 from sync.central import archive, schema
 from sync.central.posting import Code, DoubtState
+from sync.central.rules import S_LOSS
 from sync.central.tac import TacDesk, TacResult
 
 Finding = tuple[list[str], str]
@@ -60,7 +61,7 @@ def _steps(card: AnyRow, chain: list[AnyRow], gaps: list[str]) -> list[str]:
 
 
 def _booked(
-    card: AnyRow, chain: list[AnyRow], moved: dict[Key, int], explained: dict[Key, set[str]]
+    card: AnyRow, chain: list[AnyRow], moved: dict[Key, int], explained: dict[Key, dict[str, int]]
 ) -> list[str]:
     """Each proved debit is booked once; any other movement of the purse has an item or a doubt."""
     wrong = []
@@ -68,7 +69,7 @@ def _booked(
     owned = {(row.terminal, row.epoch, row.seq): row.before_fen - row.after_fen for row in chain}
     for key, fen in owned.items():
         net = -moved.get(key, 0)
-        whole = net == 0 and "POST_SUSPENSE_LOSS" in explained.get(key, set())
+        whole = net == 0 and explained.get(key, {}).get(S_LOSS) == fen
         if net != fen and not whole:
             wrong.append(f"card {asn}: record {key} debited {fen} fen on the chip, {net} booked")
     for key, net in moved.items():
@@ -96,13 +97,11 @@ def _moved(connection: Connection) -> dict[int, dict[Key, int]]:
     return found
 
 
-def _explained(connection: Connection) -> dict[Key, set[str]]:
-    """Records about which an item was opened, with the reasons."""
-    found: dict[Key, set[str]] = defaultdict(set)
-    for row in connection.execute(
-        select(_item.c.terminal, _item.c.epoch, _item.c.seq, _item.c.reason)
-    ):
-        found[row.terminal, row.epoch, row.seq].add(row.reason)
+def _explained(connection: Connection) -> dict[Key, dict[str, int]]:
+    """Records about which an item was opened, with reasons and amounts."""
+    found: dict[Key, dict[str, int]] = defaultdict(dict)
+    for row in connection.execute(select(_item)):
+        found[row.terminal, row.epoch, row.seq][row.reason] = row.claim_fen
     return found
 
 

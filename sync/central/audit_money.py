@@ -178,7 +178,8 @@ def _resolutions(connection: Connection) -> dict[int, int]:
 
 def merchants(connection: Connection) -> Finding:
     """C11: a merchant's balance is the sum of its own terminals' transfers and of the office's."""
-    owner = dict(connection.execute(select(_terminal.c.id, _terminal.c.merchant)).tuples().all())
+    pairs = connection.execute(select(_terminal.c.id, _terminal.c.merchant)).all()
+    owner = {row.id: row.merchant for row in pairs}
     rows = _of_kind(connection, AccountKind.MERCHANT)
     names = {row.id: row.code for row in rows}
     sums = dict.fromkeys(names, 0)

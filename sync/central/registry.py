@@ -43,7 +43,7 @@ def load(connection: Connection, code: str) -> Enrolled | None:
         part=row.part,
         merchant=row.merchant,
         role=row.role,
-        revoked=row.state != TerminalState.ENROLLED,
+        revoked=row.state in (TerminalState.REVOKED, TerminalState.CLOSED),
         keys={key.kid: Key(key.kid, KeyState(key.state), load_spki(key.spki)) for key in keys},
     )
 

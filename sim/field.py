@@ -48,6 +48,7 @@ class Field:
         self._notice = notice
         self._lock = threading.RLock()
         self._card: FieldCard | None = None
+        self._laid = 0
         self._on = False
         self._late: tuple[Pending, float] | None = None
 
@@ -55,6 +56,11 @@ class Field:
     def card(self) -> FieldCard | None:
         """The card that lies in the field now."""
         return self._card
+
+    @property
+    def laid(self) -> int:
+        """How often a card was laid on: the same card put back is not where it was selected."""
+        return self._laid
 
     @property
     def busy(self) -> bool:
@@ -66,6 +72,7 @@ class Field:
         with self._lock:
             assert self._card is None, "one card at a time"
             self._card = card
+            self._laid += 1
         self._notice()
 
     def remove(self) -> None:

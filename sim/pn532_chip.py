@@ -32,6 +32,7 @@ class Chip:
         self._retries = 0xFF
         self._thru_s = 0.05
         self._target: FieldCard | None = None
+        self._laid = 0  # which laying on of a card `_target` was selected at
         self._blocks = IsoDep(self._run_thru)
         self._registers: dict[int, int] = {}
         self._card_left = False
@@ -76,7 +77,7 @@ class Chip:
             return body
         if body[0] != 6 or self._target is None:
             return TIMEOUT
-        return b"\x00" if self._target is self.field.card else TIMEOUT
+        return b"\x00" if self._still_there() else TIMEOUT
 
     def _read_registers(self, body: bytes) -> bytes:
         if len(body) % 2:
@@ -139,7 +140,7 @@ class Chip:
                 return None
 
     def _selected(self, card: FieldCard) -> bytes:
-        self._target = card
+        self._target, self._laid = card, self.field.laid
         self._blocks = IsoDep(self._run_thru)
         ats = card.ats[1:] if self._auto_rats else b""
         head = b"\x01\x01" + SENS_RES + bytes((SEL_RES, len(card.uid))) + card.uid
@@ -148,6 +149,9 @@ class Chip:
     def _exchange(self, body: bytes) -> bytes | None:
         if self._target is None or body[0] != 1 or not self._auto_rats:
             return CONTEXT
+        if not self._still_there():
+            self._target = None
+            return TIMEOUT
         stopped = self._host_spoke
         answer, there = self.field.run(body[1:], APDU_LIMIT_S, stopped)
         if not there:
@@ -156,7 +160,7 @@ class Chip:
         return None if answer is None else b"\x00" + answer
 
     def _thru(self, body: bytes) -> bytes:
-        if self._target is None or self._target is not self.field.card:
+        if self._target is None or not self._still_there():
             return TIMEOUT
         self._card_left = False
         block = self._blocks.feed(body, self._target.ats)
@@ -180,9 +184,13 @@ class Chip:
 
     def _drop(self) -> None:
         target, self._target = self._target, None
-        if target is not None and target is self.field.card:
+        if target is not None and self._laid == self.field.laid and target is self.field.card:
             self.field.settle()
             target.power_off()
+
+    def _still_there(self) -> bool:
+        """Whether the selected card never left: back after an instant it is without power."""
+        return self._target is self.field.card and self._laid == self.field.laid
 
     def _host_spoke(self) -> bool:
         return self._pause(0.0)

@@ -101,6 +101,22 @@ def test_nack_repeats_the_answer_not_the_command(line: Line) -> None:
     assert card.sent_count == 1
 
 
+def test_a_card_put_back_is_no_longer_selected(line: Line) -> None:
+    """Taken away and put back within an instant: the chip has lost it, whoever looks in between."""
+    card = SimCard.issue(bytes(10), Masters(*(bytes(16),) * 4), SeededRng(1), balance_fen=1)
+    line.wake()
+    line.chip.insert(card)
+    line.send(wire.list_passive_target().encode())
+    there = wire.ask(0, b"\x06").encode()
+    assert line.send(there) == ACK + wire.Frame(0xD5, 1, b"\x00").encode()
+    line.chip.remove()
+    line.chip.insert(card)
+    assert line.send(there) == ACK + wire.Frame(0xD5, 1, b"\x01").encode()
+    answer = line.send(wire.data_exchange(bytes.fromhex("0084000008")).encode())
+    assert answer == ACK + wire.Frame(0xD5, 0x41, b"\x01").encode()
+    assert card.sent_count == 0
+
+
 def test_wire_time_is_paced() -> None:
     """A paced chip takes at least the wire time of all bytes, both ways."""
     with Pn532Sim(paced=True) as chip:

@@ -91,6 +91,14 @@ def test_an_old_copy_of_the_disk_is_fenced_at_its_hello(campus: Any, pen: Any) -
     assert tuple(campus.rows("SELECT seq, code FROM fork")[0]) == (4, "JOURNAL_ROLLBACK")
 
 
+def test_an_old_copy_that_never_booted_is_fenced(campus: Any, pen: Any) -> None:
+    """I6: the till refuses before its BOOT; a hello with acked above its tip fences the lane."""
+    old, told = Position(1, 3, pen.hashes[3]), Position(1, 4, pen.hashes[4])
+    answers = campus.give(pen.hello(tip=old, acked=told))
+    assert [type(a) for a in answers] == [Welcome, Halt]
+    assert tuple(campus.rows("SELECT seq, code FROM fork")[0]) == (4, "JOURNAL_ROLLBACK")
+
+
 def test_a_delayed_hello_fences_nobody(campus: Any, pen: Any) -> None:
     """The same tip under a known boot, or before any BOOT record, is only late."""
     old = Position(1, 3, pen.hashes[3])

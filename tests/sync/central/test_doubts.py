@@ -1,0 +1,170 @@
+"""Doubts: unknown stays unknown until something proves it (card.md §6.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from protocols.wire.messages import Cmd
+from protocols.wire.record import Kind, own_of
+from tests.sync.central.pens import shown
+
+TORN = "suspense:torn"
+
+
+# --- doubts -----------------------------------------------------------------------------------
+
+
+def test_a_doubt_posts_nothing(campus: Any, pens: Any) -> None:
+    """Unknown stays unknown."""
+    pen, chip = pens[0], campus.card()
+    pen.doubt(pen.intent(chip, 500))
+    campus.give(pen.segment())
+    campus.marks(*pens)
+    assert campus.purse(chip) == 10_000
+    assert campus.doubts() == [(0, None)]
+
+
+def test_the_prove_tac_of_a_doubt_commits_it(campus: Any, pens: Any) -> None:
+    """DOUBT_UP carries PROVE's TAC; verified over our own fields it decides at once."""
+    pen, chip = pens[0], campus.card()
+    intent = pen.intent(chip, 500)
+    pen.doubt(intent)
+    evidence = [0x9000, b"mac!", chip.tac(intent), None, None, None]
+    own = own_of(Kind.DOUBT_UP, evidence=evidence)
+    pen.add(Kind.DOUBT_UP, ref=intent.seq, inst=chip.asn, fen=500, own=own)
+    chip.paid(500)
+    campus.send(pen)
+    out = campus.work()
+    assert campus.doubts() == [(1, "tac")]
+    assert campus.fen("merchant:north") == 500
+    commands = [m for m in out if isinstance(m, Cmd)]
+    assert [m.body for m in commands] == [[1, intent.seq, 1, "tac"]]
+
+
+def test_a_doubt_whose_counter_is_owned_is_void(campus: Any, pens: Any) -> None:
+    """Another terminal's proved sale has that counter: ours never happened."""
+    chip = campus.card()
+    pens[0].doubt(pens[0].intent(chip, 500))
+    pens[1].sale(chip, 200)
+    campus.send(*pens)
+    campus.marks(*pens)
+    assert campus.doubts() == [(2, "owner")]
+    assert campus.purse(chip) == chip.balance == 9_800
+
+
+def test_the_next_balance_commits_a_doubt(campus: Any, pens: Any) -> None:
+    """Exactly our debit is missing between two proved sales, and everybody was heard."""
+    chip = campus.card()
+    intent = pens[0].intent(chip, 500)
+    pens[0].doubt(intent)
+    chip.paid(500)
+    pens[1].sale(chip, 200)
+    campus.send(*pens)
+    campus.work()
+    assert campus.doubts() == [(0, None)]
+    campus.marks(*pens)
+    assert campus.doubts() == [(1, "counter")]
+    assert campus.fen("merchant:north") == 500
+    assert campus.purse(chip) == chip.balance
+
+
+def test_silence_of_one_terminal_keeps_a_doubt_open(campus: Any, pens: Any) -> None:
+    """The watermark precondition: the real owner may still be unsynced."""
+    third = campus.terminal("T0003", "third", 103)
+    third.begin()
+    campus.give(third.segment())
+    chip = campus.card()
+    intent = pens[0].intent(chip, 500)
+    pens[0].doubt(intent)
+    chip.paid(500)
+    pens[1].sale(chip, 200)
+    campus.send(*pens)
+    campus.marks(*pens)
+    assert campus.doubts() == [(0, None)]
+    campus.marks(*pens, third)
+    assert campus.doubts() == [(1, "counter")]
+
+
+def test_the_cards_record_chooses_between_two_doubts(campus: Any, pens: Any) -> None:
+    """Two doubts claim one counter with one amount; `prev` names the one that happened."""
+    chip = campus.card()
+    first = pens[0].intent(chip, 500)
+    pens[0].doubt(first)
+    campus.clock.step(5)
+    second = pens[1].intent(chip, 500)
+    pens[1].doubt(second)
+    chip.paid(500)
+    campus.clock.step(5)
+    pens[0].sale(chip, 100, prev=shown(second))
+    campus.send(*pens)
+    campus.marks(*pens)
+    assert campus.doubts() == [(2, "counter"), (1, "counter")]
+    assert campus.fen("merchant:south") == 500
+    assert campus.purse(chip) == chip.balance
+
+
+def test_an_ambiguous_counter_goes_to_a_person(campus: Any, pens: Any) -> None:
+    """Same amount, no record: the purse paid once, whose sale it was stays in suspense:torn."""
+    chip = campus.card()
+    pens[0].doubt(pens[0].intent(chip, 500))
+    pens[1].doubt(pens[1].intent(chip, 500))
+    chip.paid(500)
+    pens[0].sale(chip, 100)
+    campus.send(*pens)
+    campus.marks(*pens)
+    assert campus.fen(TORN) == 500
+    assert campus.purse(chip) == chip.balance
+    assert campus.open_items() == ["POST_SUSPENSE_TORN"]
+    item = campus.value("SELECT id FROM suspense_item WHERE state = 0")
+    campus.centre.resolve_suspense(campus.idem(), ("zhang", None), item, "merchant:south")
+    assert (campus.fen(TORN), campus.fen("merchant:south")) == (0, 500)
+
+
+def test_an_old_doubt_closes_for_the_holder_and_late_evidence_waits(campus: Any, pens: Any) -> None:
+    """30 days unseen: AGED, void; a CAPTURE that comes after that goes to suspense:torn."""
+    pen, chip = pens[0], campus.card()
+    intent = pen.intent(chip, 500)
+    pen.doubt(intent)
+    campus.send(*pens)
+    campus.clock.step(31 * 86_400)
+    campus.marks(*pens)
+    assert campus.doubts() == [(3, "aged")]
+    chip.paid(500)
+    pen.late(chip, intent, chip.tac(intent), "prove")
+    campus.send(*pens)
+    campus.work()
+    assert (campus.fen(TORN), campus.fen("merchant:north")) == (500, 0)
+    assert campus.open_items() == ["POST_SUSPENSE_TORN"]
+
+
+def test_the_terminal_and_the_centre_may_both_decide(campus: Any, pens: Any) -> None:
+    """The centre committed a doubt; the terminal's own late CAPTURE books it no second time."""
+    pen, chip = pens[0], campus.card()
+    intent = pen.intent(chip, 500)
+    pen.doubt(intent)
+    chip.paid(500)
+    pens[1].sale(chip, 200)
+    campus.send(*pens)
+    campus.marks(*pens)
+    pen.late(chip, intent, chip.tac(intent), "prove")
+    campus.send(*pens)
+    campus.marks(*pens)
+    assert campus.fen("merchant:north") == 500
+    assert campus.purse(chip) == chip.balance
+    assert campus.open_items() == []
+
+
+def test_forged_evidence_denies_the_card(campus: Any, pens: Any) -> None:
+    """DOUBT_UP{forged}: suspect list, alarm, and the next `cards` version names it."""
+    pen, chip = pens[0], campus.card()
+    campus.centre.publish_cards(campus.idem(), "office")
+    intent = pen.intent(chip, 500)
+    pen.doubt(intent)
+    own = own_of(Kind.DOUBT_UP, evidence=None, forged=1)
+    pen.add(Kind.DOUBT_UP, ref=intent.seq, inst=chip.asn, fen=500, own=own)
+    campus.send(pen)
+    campus.work()
+    assert campus.value("SELECT n_item FROM list_version WHERE version = 2") == 1
+    assert campus.value("SELECT count(*) FROM alarm WHERE code = 'CARD_FORGED'") == 1
+    campus.centre.clear_suspect(campus.idem(), "office", chip.asn)
+    assert campus.value("SELECT n_item FROM list_version WHERE version = 3") == 0

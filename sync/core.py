@@ -137,6 +137,7 @@ class SyncCore:
         self.flush_ms = FLUSH_DEFAULT_MS
         self.spread_s = spread_s
         self.fork_code: str | None = None
+        self._theirs: Position | None = None  # the centre's position that is not ours
         self._view = view
         self._rng = rng
         self._cursor = acked.seq + 1
@@ -180,6 +181,17 @@ class SyncCore:
             self._refusals = 0
             actions.append(AskStatus())
         return actions
+
+    def positions(self) -> tuple[Position, Position]:
+        """(tip, acked) of a hello; while FORKED our own and the centre's that contradict it.
+
+        An acked position above the tip, or another hash at one place, proves the second journal.
+        """
+        tip, theirs = self._view.tip(), self._theirs
+        if self.phase is not Phase.FORKED or theirs is None or theirs.epoch != tip.epoch:
+            return tip, self.acked
+        own = self._view.hash_at(theirs.seq) if theirs.seq <= tip.seq else None
+        return (tip if own is None else Position(tip.epoch, theirs.seq, own)), theirs
 
     def hello_sent(self, t1_us: int) -> None:
         """The daemon stamped the hello: only a welcome with this t1 counts."""
@@ -237,7 +249,7 @@ class SyncCore:
         self._hello_t1_us = None
         fault = self._fault(message.pos)
         if fault is not None:
-            return [Keep("welcome"), *self._fork(fault, now_ms)]
+            return [Keep("welcome"), *self._fork(fault, message.pos, now_ms)]
         self.acked = message.pos
         self.credit = min(max(message.credit, 1), CREDIT_MAX)
         self.flush_ms = min(message.flush_ms, FLUSH_MAX_MS)
@@ -256,7 +268,7 @@ class SyncCore:
             return []
         fault = self._fault(pos)
         if fault is not None:
-            return [Keep("ack"), *self._fork(fault, now_ms)]
+            return [Keep("ack"), *self._fork(fault, pos, now_ms)]
         self.acked = pos
         self.credit = min(max(message.credit, 1), CREDIT_MAX)
         while self._flights and self._flights[0].last <= pos.seq:
@@ -294,10 +306,11 @@ class SyncCore:
             self._flights.clear()
             self._hello_due_ms = now_ms + RETRY_HOLD_MS
             return [Keep("reject"), Alarm(message.code)]
+        theirs = Position(message.epoch, max(message.start - 1, 0), message.prev)
         if not 1 <= message.start <= self._view.tip().seq + 1:
-            return self._fork("JOURNAL_FORK", now_ms)
+            return self._fork("JOURNAL_FORK", theirs, now_ms)
         if self._view.hash_at(message.start - 1) != message.prev:
-            return self._fork("JOURNAL_FORK", now_ms)
+            return self._fork("JOURNAL_FORK", theirs, now_ms)
         self._rewind(message.start, now_ms)
         return self._pump(now_ms)
 
@@ -343,12 +356,15 @@ class SyncCore:
         self._hello_due_ms = now_ms + (RETRY_HOLD_MS if waits else HELLO_ANSWER_MS)
         return [SendHello()]
 
-    def _fork(self, code: str, now_ms: int) -> list[Action]:
+    def _fork(self, code: str, theirs: Position, now_ms: int) -> list[Action]:
+        """Stop, and tell the centre at once with both positions: only it can fence the lane."""
+        fresh = self.phase is not Phase.FORKED
         self.phase = Phase.FORKED
         self.fork_code = code
+        self._theirs = theirs
         self._flights.clear()
         self._hello_due_ms = now_ms + RETRY_HOLD_MS
-        return [Alarm(code)]
+        return [Alarm(code), SendHello()] if fresh else [Alarm(code)]
 
     def _rewind(self, cursor: int, now_ms: int) -> None:
         self._cursor = cursor

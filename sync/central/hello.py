@@ -1,9 +1,9 @@
 """A terminal's hello: is it the journal we know, and what must it hear again (sync.md §4-5).
 
 A hello travels on another topic than the segments, so it may arrive after records that were written
-later; nothing is concluded from its tip alone. Two things prove a second journal: another hash at a
-position that the archive holds, and a boot that the archive has never seen with a tip behind what
-was already received (an old copy of the disk was started).
+later; nothing is concluded from its tip alone. Three things prove a second journal: another hash at
+a position that the archive holds, an acknowledged position above the tip, and a boot that the
+archive has never seen with a tip behind what was already received (an old copy was started).
 """
 
 from __future__ import annotations
@@ -136,6 +136,11 @@ def _check(connection: Connection, hello: Hello, lane: Lane, now_us: int) -> Non
             fence(connection, key, at.seq, "JOURNAL_FORK", now_us)
             lane.state = LaneState.FENCED
             return
+    same = hello.tip.epoch == hello.acked.epoch == lane.epoch
+    if same and hello.acked.seq > hello.tip.seq:  # it was told of more than it holds
+        fence(connection, key, hello.tip.seq + 1, "JOURNAL_ROLLBACK", now_us)
+        lane.state = LaneState.FENCED
+        return
     behind = hello.tip.epoch == lane.epoch and hello.tip.seq < lane.next_seq - 1
     if behind and hello.boot != NO_BOOT:
         asked = {"t": lane.terminal, "b": hello.boot}

@@ -221,11 +221,12 @@ class Daemon:
         t1_us = self._clock.wall_us()
         tip = self._view.tip()
         unsynced = tip.seq - self.core.acked.seq if tip.epoch == self.core.acked.epoch else tip.seq
+        told, acked = self.core.positions()
         hello = Hello(
             term=self._lane.term,
             boot=self._view.boot_id(),
-            tip=tip,
-            acked=self.core.acked,
+            tip=told,
+            acked=acked,
             lists=self._lists.versions,
             t1_us=t1_us,
             mono_us=self._clock.mono_us(),

@@ -136,8 +136,9 @@ def test_position_beyond_our_tip_is_rollback(how: str) -> None:
         core.connected(0)
         core.hello_sent(5)
     actions = core.received(ack(ahead) if how == "ack" else welcome(ahead), 0)
-    assert actions == [Keep(how), Alarm("JOURNAL_ROLLBACK")]
+    assert actions == [Keep(how), Alarm("JOURNAL_ROLLBACK"), SendHello()]
     assert core.phase is Phase.FORKED
+    assert core.positions() == (lane.at(5), ahead)  # an acked above the tip: the centre fences
     assert core.acked == lane.at(0)
 
 
@@ -151,8 +152,11 @@ def test_foreign_hash_is_fork(how: str) -> None:
         core.connected(0)
         core.hello_sent(5)
     actions = core.received(ack(other) if how == "ack" else welcome(other), 0)
-    assert actions == [Keep(how), Alarm("JOURNAL_FORK")]
+    assert actions == [Keep(how), Alarm("JOURNAL_FORK"), SendHello()]
     assert core.fork_code == "JOURNAL_FORK"
+    assert core.positions() == (lane.at(3), other)  # two hashes at one place
+    core.hello_sent(7)
+    assert SendHello() not in core.received(welcome(other, t1=7), 1)  # said once, then hourly
     assert core.received(ack(lane.at(5)), 1) == []  # no further ack counts while forked
 
 

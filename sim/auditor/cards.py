@@ -68,10 +68,11 @@ class CardAudit:
         by_serial: dict[tuple[bytes, int], Key] = {}
         for term, station in self.stations.items():
             for epoch, rows in station.shadow.rows.items():
-                for n, (body, _) in enumerate(rows, start=1):
-                    self._record((term, epoch, n), cbor2.loads(body), by_serial, lost=False)
-            for epoch, seq, body in station.shadow.abandoned:
-                self._record((term, epoch, seq), cbor2.loads(body), by_serial, lost=True)
+                bodies = [(n, body) for n, (body, _) in enumerate(rows, start=1)]
+                tail = [(n, body) for at, n, body in station.shadow.abandoned if at == epoch]
+                kept = self._branch((term, epoch), bodies, {}, by_serial)
+                common = {n: key for n, key in kept.items() if tail and n < tail[0][0]}
+                self._branch((term, epoch), tail, common, by_serial)
         for asn, holder in self.truth.holders.items():
             for moved in holder.card.history:
                 key = by_serial.get((moved.tid, moved.termseq or 0))
@@ -82,28 +83,31 @@ class CardAudit:
                     self.sales[key].moved = moved
         for given in self.truth.given:
             sale = self.sales.get((given.term, given.epoch, given.intent))
-            if sale is not None:
+            if sale is not None and (sale.asn, sale.fen) == (given.asn, given.fen):
                 sale.given = given
 
-    def _record(
-        self, key: Key, items: Items, by_serial: dict[tuple[bytes, int], Key], *, lost: bool
-    ) -> None:
-        archived = self.books.archive.get(key[:2], [])
-        in_books = len(archived) >= key[2] and cbor2.loads(archived[key[2] - 1]) == items
-        if items[1] == INTENT:
-            if lost or not in_books:
-                key = self._aside(key)
-            sale = Sale(key, items[7], items[8], items[9], lost=not in_books)
-            self.sales[key] = sale
-            by_serial[items[15], items[16]] = key
-        elif items[1] == ABANDON and (key[0], key[1], items[6]) in self.sales:
-            self.sales[key[0], key[1], items[6]].abandoned = True
-        elif items[1] == CAPTURE and (key[0], key[1], items[6]) in self.sales:
-            self.sales[key[0], key[1], items[6]].captured = True
-
-    def _aside(self, key: Key) -> Key:
-        """A place of its own for a record whose seq another branch has taken."""
-        return (key[0] + "~", key[1], key[2] if key not in self.sales else -key[2])
+    def _branch(
+        self,
+        lane: tuple[str, int],
+        bodies: list[tuple[int, bytes]],
+        keys: dict[int, Key],
+        by_serial: dict[tuple[bytes, int], Key],
+    ) -> dict[int, Key]:
+        """Sales of one run of records; `keys` names the INTENTs before it. Returns all of them."""
+        archived = self.books.archive.get(lane, [])
+        for seq, body in bodies:
+            items = cbor2.loads(body)
+            known = self.sales.get(keys.get(items[6] or 0, ("", 0, 0)))
+            if items[1] == INTENT:
+                booked = len(archived) >= seq and archived[seq - 1] == body
+                key = (*lane, seq) if booked else (f"{lane[0]}~", lane[1], len(self.sales))
+                self.sales[key] = Sale(key, items[7], items[8], items[9], lost=not booked)
+                keys[seq] = by_serial[items[15], items[16]] = key
+            elif items[1] == ABANDON and known is not None:
+                known.abandoned = True
+            elif items[1] == CAPTURE and known is not None:
+                known.captured = True
+        return keys
 
     # ---- one sale
 

@@ -53,29 +53,35 @@ class Breaker:
 class Shadow:
     """Every record whose append returned, as the journal must still hold it."""
 
-    def __init__(self, told: Callable[[int, Row], None], broken: Callable[[str], None]) -> None:
+    def __init__(self, told: Callable[[int, Row, bool], None], broken: Callable[[str], None]) -> None:
         self.rows: dict[int, list[tuple[bytes, bytes]]] = {}  # epoch -> (body, h) by seq - 1
         self.abandoned: list[tuple[int, int, bytes]] = []  # epoch, seq, body: lost by a restore
-        self.unsure: tuple[int, Row] | None = None
+        self.unsure: list[tuple[int, Row]] = []  # committed, but the answer never came
         self._told = told
         self._broken = broken
 
     def noted(self, epoch: int, row: Row) -> None:
         """An append returned; the record must continue what was durable before."""
         mine = self.rows.setdefault(epoch, [])
-        if self.unsure is not None and self.unsure != (epoch, row):
-            at, maybe = self.unsure
-            if at == epoch and maybe[0] == len(mine) + 1 and row[0] == maybe[0] + 1:
-                mine.append((maybe[2], maybe[3]))
-                self._told(epoch, maybe)
-        self.unsure = None
+        self._adopt(epoch, mine, row[0])
+        self.unsure.clear()
         before = mine[-1][1] if mine else None
         if row[0] != len(mine) + 1:
             self._broken(f"epoch {epoch}: seq {row[0]} written, {len(mine)} were durable")
         elif before is not None and sha256(before + row[2]).digest() != row[3]:
             self._broken(f"epoch {epoch}: seq {row[0]} does not continue the chain")
         mine.append((row[2], row[3]))
-        self._told(epoch, row)
+        self._told(epoch, row, True)
+
+    def _adopt(self, epoch: int, mine: list[tuple[bytes, bytes]], upto: int) -> None:
+        """Commits whose answer never came may have reached the disk: the next record tells."""
+        for at, maybe in self.unsure:
+            if at != epoch or maybe[0] >= upto or maybe[0] != len(mine) + 1:
+                continue
+            if mine and sha256(mine[-1][1] + maybe[2]).digest() != maybe[3]:
+                continue
+            mine.append((maybe[2], maybe[3]))
+            self._told(epoch, maybe, False)
 
     def tip(self) -> tuple[int, int, bytes]:
         """(epoch, seq, h) of the last durable record."""
@@ -98,7 +104,7 @@ class Shadow:
             gone += len(lost)
             del rows[keep:]
         self.rows = {epoch: rows for epoch, rows in self.rows.items() if rows}
-        self.unsure = None
+        self.unsure.clear()
         return gone
 
 
@@ -136,10 +142,10 @@ class Tracked:
         disk.breaker.point()
         disk.maybe_fail(written=False)
         done = disk.commit(self._real, sql, parameters)
-        if len(rows) == 1:
-            disk.shadow.unsure = (self._epoch, rows[0])
+        disk.shadow.unsure += [(self._epoch, row) for row in rows]
         disk.maybe_fail(written=True)
         disk.breaker.point()
+        del disk.shadow.unsure[len(disk.shadow.unsure) - len(rows) :]
         for row in rows:
             disk.shadow.noted(self._epoch, row)
         self._batch = []

@@ -486,8 +486,8 @@ class Station(Peer):
         delay_us = self._chance.stream(self.term, "life").between(*span_us)
         self._heap.after(delay_us, self.term, what, act)
 
-    def _recorded(self, epoch: int, row: Row) -> None:
-        self._truth.recorded(self.term, epoch, row)
+    def _recorded(self, epoch: int, row: Row, now: bool) -> None:
+        self._truth.recorded(self.term, epoch, row, now)
 
     def _lost(self, text: str) -> None:
         self._truth.broken("I3", f"{self.term} {text}")

@@ -75,10 +75,12 @@ class SimTransport:
         self._chance = chance
         self._sessions: dict[str, Session] = {}
         self._retained: dict[str, bytes] = {}
+        self._readers: dict[str, tuple[str, ...]] = {}  # topic -> who subscribed to it
 
     def register(self, node: str, peer: Peer, filters: tuple[str, ...], *, keeps: bool) -> None:
         """Make a client known; `keeps` gives it a persistent session."""
         self._sessions[node] = Session(peer, filters, keeps)
+        self._readers.clear()
 
     # ---- links
 
@@ -176,7 +178,7 @@ class SimTransport:
         for topic, payload in backlog:
             self._deliver(node, topic, payload)
         for topic, payload in list(self._retained.items()):
-            if _fits(session.filters, topic):
+            if node in self._readers_of(topic):
                 self._deliver(node, topic, payload)
 
     def _arrived(
@@ -206,13 +208,20 @@ class SimTransport:
             self._retained[topic] = payload
         elif retain:
             self._retained.pop(topic, None)
-        for node, session in self._sessions.items():
-            if not _fits(session.filters, topic) or not payload:
-                continue
+        for node in self._readers_of(topic) if payload else ():
+            session = self._sessions[node]
             if session.up:
                 self._deliver(node, topic, payload)
             elif session.persistent and len(session.waiting) < QUEUE_MAX:
                 session.waiting.append((topic, payload))
+
+    def _readers_of(self, topic: str) -> tuple[str, ...]:
+        found = self._readers.get(topic)
+        if found is None:
+            clients = self._sessions.items()
+            found = tuple(node for node, session in clients if _fits(session.filters, topic))
+            self._readers[topic] = found
+        return found
 
     def _deliver(self, node: str, topic: str, payload: bytes) -> None:
         session = self._sessions[node]

@@ -100,13 +100,14 @@ class Truth:
 
     # ---- the disk
 
-    def recorded(self, term: str, epoch: int, row: Row) -> None:
-        """A record became durable: look at it."""
+    def recorded(self, term: str, epoch: int, row: Row, now: bool) -> None:
+        """A record became durable: look at it. Not `now`: its commit was only learnt of later."""
         items: Items = cbor2.loads(row[2])
         lane = self.lane(term, epoch)
         if items[KIND] == INTENT:
             lane.intents[items[SEQ]] = items
-            self._intent(term, lane, items)
+            if now:
+                self._intent(term, lane, items)
         elif items[KIND] == CAPTURE:
             lane.captures[items[REF]] = items
             lane.settled.add(items[REF])

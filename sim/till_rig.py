@@ -25,7 +25,7 @@ from protocols.wire import cbor
 from protocols.wire.chain import NOWHERE, Position, genesis
 from protocols.wire.cose import KeyRing, P256Signer, sign1
 from protocols.wire.lists import encode_set, head_of, parts_of
-from protocols.wire.messages import Ack, Grant, Halt, Message
+from protocols.wire.messages import Ack, Cmd, Grant, Halt, Message
 from sim.card import SimCard
 from sim.card_memory import Masters
 from sim.errors import CardTornError
@@ -94,6 +94,7 @@ class Office:
         self.messages: dict[str, bytes] = {}
         self.list_parts: dict[str, list[bytes]] = {}
         self.list_deltas: dict[str, list[bytes]] = {}
+        self.orders: list[tuple[bytes, bytes]] = []
         self.writes = 0
 
     # Inbox, as the till reads it
@@ -109,6 +110,10 @@ class Office:
     def deltas(self, name: str) -> list[bytes]:
         """The signed deltas of a list."""
         return self.list_deltas.get(name, [])
+
+    def commands(self) -> list[tuple[bytes, bytes]]:
+        """Commands as (id, signed message)."""
+        return list(self.orders)
 
     # what the centre does
 
@@ -143,6 +148,14 @@ class Office:
         said = Ack(TERM, position.epoch, position.seq, position.hash, at_us, 4)
         self.say("ack", said)
 
+    def order(
+        self, name: bytes, kind: int, body: Any, deadline_us: int, signer: P256Signer | None = None
+    ) -> None:
+        """A signed command."""
+        message = Cmd(TERM, name, kind, deadline_us, body)
+        self.orders.append((name, sign1(message.encode(), signer or self.signer)))
+        self.writes += 1
+
     def halt(self, epoch: int, code: str = "SYNC_FENCED") -> None:
         """A signed halt."""
         self.say("halt", Halt(TERM, epoch, 9, code))
@@ -171,6 +184,10 @@ class RigInbox:
     def deltas(self, name: str) -> list[bytes]:
         """The signed deltas of a list."""
         return self._office.deltas(name)
+
+    def commands(self) -> list[tuple[bytes, bytes]]:
+        """Commands as (id, signed message)."""
+        return self._office.commands()
 
 
 def grant(epoch: int = 1, prev: Position = NOWHERE, hw0_us: int = START_US - 1_000_000) -> Grant:

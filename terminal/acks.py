@@ -58,7 +58,7 @@ class CentreWord:
 
     def grant_of(self, raw: bytes) -> Grant:
         """A grant from its envelope. Raises WIRE_SIG, WIRE_FORM."""
-        return self._opened(raw, Grant)
+        return self.opened(raw, Grant)
 
     def _read(self, inbox: Inbox, name: str, kind: type[M]) -> M | None:
         raw = inbox.kept(name)
@@ -68,14 +68,15 @@ class CentreWord:
         known = self._known.get(name)
         if known is None or known[0] != raw:
             try:
-                known = (raw, self._opened(raw, kind), None)
+                known = (raw, self.opened(raw, kind), None)
             except FrameError as fault:
                 known = (raw, None, fault.code)
             self._known[name] = known
         message = known[1]
         return message if isinstance(message, kind) else None
 
-    def _opened(self, raw: bytes, kind: type[M]) -> M:
+    def opened(self, raw: bytes, kind: type[M]) -> M:
+        """Any message to this terminal from its envelope. Raises WIRE_SIG, WIRE_FORM, FRAME_BAD."""
         message = kind.decode(self._ring.open(raw))
         if getattr(message, "term", self._term) != self._term:
             raise FrameError(field="term", offset=2, clause="sync.md 2")

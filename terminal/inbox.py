@@ -30,6 +30,9 @@ class Inbox(Protocol):
     def deltas(self, name: str) -> list[bytes]:
         """The signed deltas that lead those parts on, in order."""
 
+    def commands(self) -> list[tuple[bytes, bytes]]:
+        """Commands as (id, signed message), oldest first; the id is the daemon's word only."""
+
 
 def _read_only(path: Path) -> sqlite3.Connection:
     return connect(path, read_only=True)
@@ -78,6 +81,12 @@ class InboxFile:
         """Deltas behind the stored parts, in order."""
         return self._rows("SELECT cose FROM list_delta WHERE name = ? ORDER BY version", name)
 
+    def commands(self) -> list[tuple[bytes, bytes]]:
+        """Commands received, oldest first."""
+        ids = self._rows("SELECT id FROM cmd ORDER BY received_us, id LIMIT ?", 1_000)
+        signed = self._rows("SELECT cose FROM cmd ORDER BY received_us, id LIMIT ?", 1_000)
+        return list(zip(ids, signed, strict=False))
+
     def close(self) -> None:
         """Release the file; the next call opens it again."""
         if self._connection is not None:
@@ -94,11 +103,11 @@ class InboxFile:
             return None
         return self._connection
 
-    def _rows(self, query: str, name: str) -> list[bytes]:
+    def _rows(self, query: str, bound: str | int) -> list[bytes]:
         connection = self._connection or self._open()
         if connection is None:
             return []
         try:
-            return [bytes(row[0]) for row in connection.execute(query, (name,))]
+            return [bytes(row[0]) for row in connection.execute(query, (bound,))]
         except sqlite3.Error:
             return []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from firmware.base.clock import Clock
 from protocols.wire.record import Kind, own_of
 from terminal.acks import CentreWord, Word
+from terminal.commands import CommandDesk
 from terminal.errors import JournalForkError, JournalRollbackError
 from terminal.inbox import Inbox
 from terminal.ledger.store import Journal
@@ -38,12 +39,18 @@ class News:
         self.stop: str | None = None  # money stops here until the centre grants a new epoch
         self.new_epoch = False  # a verified grant waits: the process starts again
         self._polled = False
+        self._commands = CommandDesk(word, journal, clock)
         self.silence = Silence(granted_us, self._sane_wall_us(), clock.mono_us() // 1_000)
+
+    def obey(self) -> None:
+        """Carry out waiting commands; only while no card is being served. Raises JOURNAL_FAIL."""
+        self._commands.carry_out()
 
     def poll(self) -> bool:
         """Take what changed; True if anything did. Raises JOURNAL_FAIL."""
         if not self._inbox.changed():
             return False
+        self._commands.take(self._inbox)
         self._take_word(self._word.take(self._inbox))
         self._polled = True
         for offer in self.desk.offer(self._inbox, self._journal.state.versions):

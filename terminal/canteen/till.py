@@ -323,6 +323,7 @@ class Till:
         journal = self._ports.journal
         if not self._is_calm() or journal.failed is not None:
             return
+        self._ports.news.obey()
         if journal.roll(self._config.roll_records):
             self._checkpoint_seq = journal.tip.seq
         elif journal.tip.seq - self._checkpoint_seq >= CHECKPOINT_EVERY:

@@ -28,8 +28,8 @@ NAMES = {
     "J5": "sessions balance",
 }
 PROBLEMS_MAX = 20
-_ONCE = frozenset({Kind.CAPTURE, Kind.VOID})
-_NEEDS_INTENT = frozenset({Kind.CAPTURE, Kind.VOID, Kind.DOUBT, Kind.ABANDON})
+_ONCE = frozenset({Kind.CAPTURE, Kind.VOID, Kind.DOUBT_DONE})
+_NEEDS_INTENT = _ONCE | {Kind.DOUBT, Kind.DOUBT_UP, Kind.ABANDON}
 
 
 @dataclass(slots=True)

@@ -61,6 +61,8 @@ from terminal.canteen.screen import Status, picture
 from terminal.canteen.table import step
 from terminal.canteen.tap import read_only, tap
 from terminal.canteen.wallet import write
+from terminal.errors import JournalChainError
+from terminal.ledger.patrol import Patrol
 from terminal.ledger.store import KEEP_DAYS, ROLL_RECORDS, Journal
 from terminal.policy.offline import Ceilings, outbox_pct, stop_code
 
@@ -133,6 +135,7 @@ class Till:
         self._reader: str | None = None
         self._mismatched: set[bytes] = set()
         self._checkpoint_seq = ports.journal.tip.seq
+        self._patrol = Patrol(ports.journal, ports.clock.mono_us())
         self.session = Session(config.mode, config.max_sale_fen, config.fixed_fen)
 
     # ---- from outside
@@ -275,7 +278,7 @@ class Till:
         """Run; a journal that fails puts the till out of service with nothing behind the record."""
         try:
             act()
-        except JournalFailError as fault:
+        except (JournalFailError, JournalChainError) as fault:
             self._drive.drop()
             self._queue.clear()
             self.session, actions = step(self.session, Fatal(fault.code), self._facts.now_ms())
@@ -324,6 +327,7 @@ class Till:
         if not self._is_calm() or journal.failed is not None:
             return
         self._ports.news.obey()
+        self._patrol.step(self._ports.clock.mono_us())
         if journal.roll(self._config.roll_records):
             self._checkpoint_seq = journal.tip.seq
         elif journal.tip.seq - self._checkpoint_seq >= CHECKPOINT_EVERY:

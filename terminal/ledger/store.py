@@ -166,6 +166,11 @@ class Journal:
         holder = next((v for v in reversed(self._mine()) if v.first_seq <= seq), None)
         return None if holder is None else volume.hash_in(holder, seq)
 
+    def reader(self) -> tuple[Head, sqlite3.Connection]:
+        """The current volume's head and connection, to read rows as they are stored."""
+        self._demand_alive()
+        return self._head, self._connection
+
     # ---- the centre's word
 
     def note_ack(self, acked: Position) -> None:

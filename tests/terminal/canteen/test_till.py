@@ -1,5 +1,6 @@
 """A till at work: shifts, fixed price, menu, void, limits that close and reopen it."""
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -405,3 +406,16 @@ def test_idle_work(tmp_path: Path) -> None:
     assert rig.state is State.APPROVED
     assert rig.journal.state.shift is not None
     assert rig.journal.state.shift.sold_count == 4
+
+
+def test_rot_found_by_the_daily_check(rig: TillRig) -> None:
+    """A row that changed on the disk: JOURNAL_CHAIN on the screen, nothing sold any more."""
+    path = rig.folder / "journal" / "E00001-0000000001.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("DROP TRIGGER journal_no_update")
+    connection.execute("UPDATE journal SET h = zeroblob(32) WHERE seq = 4")
+    connection.close()
+    rig.wait(24 * HOUR_MS + 1)
+    rig.poll()
+    assert rig.state is State.FAULT
+    assert "[JOURNAL_CHAIN]" in rig.display.shown[-1].operator[1]

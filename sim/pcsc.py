@@ -43,10 +43,14 @@ BODY_OF_STAGE = (
 
 
 class PcscStage:
-    """One pcscd with `readers` simulated readers named `Sim 0`, `Sim 1`, ...; two slots each."""
+    """One pcscd with `readers` simulated readers named `Sim 0`, `Sim 1`, ...; two slots each.
 
-    def __init__(self, readers: int = 2) -> None:
+    With a folder of its own it serves other processes only: they get `env`.
+    """
+
+    def __init__(self, readers: int = 2, folder: Path | None = None) -> None:
         self._readers = readers
+        self._own = folder
         self._space = ThreadPoolExecutor(1, "pcsc-space", initializer=_private_network)
         self._child: Child | None = None
         self._folder = Path()
@@ -64,6 +68,11 @@ class PcscStage:
         """pcscd's process id, for tests that kill it."""
         return None if self._child is None else self._child.pid
 
+    @property
+    def env(self) -> dict[str, str]:
+        """What a process needs in its environment to find this service."""
+        return {SOCKET_VARIABLE: str(self._folder / "run" / "pcscd.comm")}
+
     def start(self) -> None:
         """Start pcscd and wait for its slots. Raises SIM_PCSC with what is missing."""
         for tool in ("pcscd", "unshare", "mount", "ip"):
@@ -71,7 +80,8 @@ class PcscStage:
                 raise PcscStageError(missing=tool)
         if not LIBRARY.exists():
             raise PcscStageError(missing=str(LIBRARY))
-        self._folder = socket_folder()
+        self._folder = socket_folder() if self._own is None else self._own
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         conf = self._write_configuration()
         script = BODY_OF_STAGE.format(run=self._folder / "run", conf=conf)
         argv = ["unshare", "--mount", "sh", "-c", script]
@@ -129,7 +139,7 @@ class PcscStage:
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
             try:
-                probe.connect(os.environ[SOCKET_VARIABLE])
+                probe.connect(self.env[SOCKET_VARIABLE])
             except OSError:
                 return False
         return True

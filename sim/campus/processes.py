@@ -27,9 +27,10 @@ class Shown:
     at_s: float
 
 
-def onecard(*words: str) -> list[str]:
-    """The command line of an `onecard` command in this environment."""
-    return [sys.executable, "-m", "sync", *words]
+def onecard(*words: str, script: Path | None = None) -> list[str]:
+    """The command line of an `onecard` command in this environment, or of a script like it."""
+    start = ("-m", "sync") if script is None else (str(script),)
+    return [sys.executable, *start, *words]
 
 
 class Process:

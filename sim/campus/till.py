@@ -88,6 +88,7 @@ class TillPlan:
     cooldown_s: int = 0
     roll_records: int = 50_000
     reader_name: str = ""
+    script: Path | None = None  # started in place of `-m sync`: a changed product, for tests
 
 
 class TillRig:
@@ -127,13 +128,12 @@ class TillRig:
                 roll_records=plan.roll_records,
             )
         )
-        words = ("terminal", "canteen", "--config", str(self.config), "--demo")
-        self.terminal = Process(f"{plan.name}-terminal", onecard(*words), folder, env)
-        self.daemon = Process(
-            f"{plan.name}-sync",
-            onecard("sync", "--config", str(self.config), "--spread-s", "0"),
-            folder,
-        )
+        self.terminal = self._process("terminal", ("terminal", "canteen", "--demo"), env)
+        self.daemon = self._process("sync", ("sync", "--spread-s", "0"), None)
+
+    def _process(self, name: str, words: tuple[str, ...], env: dict[str, str] | None) -> Process:
+        command = onecard(*words, "--config", str(self.config), script=self.plan.script)
+        return Process(f"{self.plan.name}-{name}", command, self.folder, env)
 
     def _reader(self) -> str:
         if self.plan.driver == "pcsc":

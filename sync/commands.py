@@ -13,7 +13,6 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from protocols.errors import OnecardError
@@ -31,15 +30,17 @@ Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on s
 
 
 def main(argv: list[str]) -> int:
-    """Run a command line; the exit code."""
+    """Run a command line; the exit code. A typed error passes through to sync.cli."""
     try:
-        result = typer.main.get_command(application())(argv, standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        return 1
-    except click.ClickException as exc:
-        exc.show()
-        return 2
-    return result if isinstance(result, int) else 0
+        typer.main.get_command(application())(argv, prog_name="onecard")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _exit_with(code: int | None) -> None:
+    """A command's return value is the exit code."""
+    raise typer.Exit(code or 0)
 
 
 def application() -> typer.Typer:
@@ -50,6 +51,7 @@ def application() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        result_callback=_exit_with,
     )
     app.command()(decode)
     app.command()(kat)
@@ -121,7 +123,11 @@ def audit(
         return _show_checks([(f"{c.id} {c.name}", c.ok, _told(c)) for c in found], as_json)
     from sync.central.service import audit_command
 
-    checks = audit_command(db=db, config=config, full=full)
+    try:
+        checks = audit_command(db=db, config=config, full=full)
+    except OnecardError as exc:
+        _fail(exc)
+        return 3 if exc.code == "CENTRE_DOWN" else 2
     return _show_checks([(c.name, c.ok, c.detail) for c in checks], as_json)
 
 

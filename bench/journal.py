@@ -20,7 +20,7 @@ from pathlib import Path
 
 from firmware.base.clock import SystemClock, Trust
 from protocols.wire.record import Kind, own_of
-from sim.till_rig import TID, asn, grant
+from sim.till_office import TID, asn, grant
 from terminal.ledger.recovery import open_journal
 from terminal.ledger.store import Journal
 

@@ -33,7 +33,8 @@ from sim.card import SimCard
 from sim.pcsc import PcscStage
 from sim.plain_tap import plain_purchase
 from sim.pn532 import Pn532Sim
-from sim.till_rig import RigDisplay, TillRig, asn
+from sim.till_office import asn
+from sim.till_rig import RigDisplay, TillRig
 from terminal.canteen.moves import Mode
 from terminal.canteen.till import Ports, Till, TillConfig
 

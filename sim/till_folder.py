@@ -14,7 +14,7 @@ from firmware.base.keys import KeyStore
 from protocols.wire import cbor
 from protocols.wire.cose import sign1
 from protocols.wire.record import Kind, own_of
-from sim.till_rig import MASTERS, TERM, TID, Office, asn, grant
+from sim.till_office import MASTERS, TERM, TID, Office, asn, grant
 from sync.device.store import SyncStore
 from terminal.ledger.recovery import open_journal
 

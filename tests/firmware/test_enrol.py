@@ -22,7 +22,7 @@ from firmware.errors import EnrolError, EnrolUnreachableError
 from firmware.notify import notify
 from protocols.wire import cbor
 from protocols.wire.cose import sign1
-from sim.till_rig import TERM, Office, grant
+from sim.till_office import TERM, Office, grant
 from sync.central.ca import Authority, create_root, public_key_of
 from terminal.identity import Identity
 from terminal.roles import main

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protocols.wire.cose import P256Signer
 from protocols.wire.record import Kind
 from sim.card import Tear, TearAt
-from sim.till_rig import START_US, TillRig, asn
+from sim.till_office import START_US, asn
+from sim.till_rig import TillRig
 from terminal.canteen.moves import State
 from terminal.commands import DOUBT_DONE
 from terminal.ledger.audit import audit_journal

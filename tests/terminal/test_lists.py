@@ -13,7 +13,8 @@ from protocols.wire.lists import delta_of, encode_set, head_of
 from protocols.wire.messages import Ack, Grant, Halt, Welcome
 from protocols.wire.record import Kind
 from sim.till_folder import deliver
-from sim.till_rig import START_US, TERM, Office, RigInbox, TillRig, asn, grant
+from sim.till_office import START_US, TERM, Office, RigInbox, asn, grant
+from sim.till_rig import TillRig
 from terminal.acks import CentreWord
 from terminal.errors import IdentityError, ListFormError
 from terminal.identity import Identity

@@ -18,7 +18,7 @@ from sim.card import SimCard
 from sim.pn532 import Pn532Sim
 from sim.seeded import SeededRng
 from sim.till_folder import deliver, make
-from sim.till_rig import MASTERS, OPERATOR, Office, asn, grant
+from sim.till_office import MASTERS, OPERATOR, Office, asn, grant
 from terminal.errors import JournalBusyError, TestKeysError
 from terminal.roles import main
 

@@ -13,7 +13,8 @@ from protocols.card.suite import Pboc3Des
 from protocols.wire.record import Kind
 from sim.card import SimCard, Tear, TearAt
 from sim.plain_tap import plain_purchase
-from sim.till_rig import MASTERS, OPERATOR, TID, TillRig, asn
+from sim.till_office import MASTERS, OPERATOR, TID, asn
+from sim.till_rig import TillRig
 from terminal.canteen.moves import State
 from terminal.canteen.till import TillConfig
 from terminal.ledger.audit import audit_journal

@@ -8,7 +8,8 @@ import pytest
 
 from protocols.wire.record import Kind
 from sim.card import Tear, TearAt
-from sim.till_rig import TillRig, asn
+from sim.till_office import asn
+from sim.till_rig import TillRig
 from terminal.canteen.moves import State
 from terminal.ledger.audit import audit_journal
 

@@ -6,7 +6,8 @@ import pytest
 
 from protocols.wire.record import Kind
 from sim.card import SimCard, Tear, TearAt
-from sim.till_rig import TillRig, asn
+from sim.till_office import asn
+from sim.till_rig import TillRig
 from terminal.canteen.moves import State
 
 PLACES = [

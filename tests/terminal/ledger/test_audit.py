@@ -10,7 +10,8 @@ import pytest
 
 from firmware.base.errors import JournalFailError
 from protocols.wire.record import Kind, Record, own_of
-from sim.till_rig import OPERATOR, TID, RigClock, asn, grant
+from sim.till_office import OPERATOR, TID, asn, grant
+from sim.till_rig import RigClock
 from terminal.errors import JournalChainError
 from terminal.ledger.audit import audit_journal, demand_clean
 from terminal.ledger.patrol import EVERY_US, Patrol

@@ -12,7 +12,8 @@ from protocols.wire import cbor
 from protocols.wire.chain import Position
 from protocols.wire.record import Kind, own_of
 from sim.seeded import SeededRng
-from sim.till_rig import START_US, TID, RigClock, asn, grant
+from sim.till_office import START_US, TID, asn, grant
+from sim.till_rig import RigClock
 from terminal.errors import (
     JournalChainError,
     JournalEpochError,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.wire.record import Kind, Record, own_of
-from sim.till_rig import OPERATOR, START_US, TID, asn
+from sim.till_office import OPERATOR, START_US, TID, asn
 from terminal.errors import JournalChainError
 from terminal.ledger import snapshot
 from terminal.ledger.replay import SALE_SERVED, State, business_day_index, meal_index

@@ -10,7 +10,8 @@ from firmware.base.errors import JournalFailError
 from firmware.base.sqlite import connect
 from protocols.wire.chain import Position, genesis, link
 from protocols.wire.record import Kind, own_of
-from sim.till_rig import TERM, RigClock, asn, grant
+from sim.till_office import TERM, asn, grant
+from sim.till_rig import RigClock
 from terminal.errors import JournalForkError, JournalRollbackError
 from terminal.ledger import schema, volume
 from terminal.ledger.audit import audit_journal

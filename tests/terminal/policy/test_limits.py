@@ -6,7 +6,7 @@ import pytest
 
 from protocols.wire import cbor
 from protocols.wire.lists import encode_set
-from sim.till_rig import POLICY, START_US, asn
+from sim.till_office import POLICY, START_US, asn
 from terminal.errors import ListFormError
 from terminal.ledger.replay import State, business_day_index, meal_index
 from terminal.lists import parse

@@ -27,7 +27,16 @@ from protocols.wire import SEGMENT_BYTES_MAX, cose
 from protocols.wire.record import Record
 from protocols.wire.segment import Segment
 from protocols.wire.topics import UpTopic
-from sync.errors import BadChainError, BadFormError, BadSignatureError, BadTopicError
+from sync.errors import (
+    BadChainError,
+    BadFormError,
+    BadSignatureError,
+    BadTopicError,
+    EpochOldError,
+    EpochUnknownError,
+    FencedError,
+    GapError,
+)
 
 ENVELOPED_BYTES_MAX = SEGMENT_BYTES_MAX + cose.ENVELOPE_BYTES_MAX
 
@@ -127,6 +136,11 @@ class Missing:
     start: int
     prev: bytes
 
+    @property
+    def code(self) -> str:
+        """SYNC_GAP."""
+        return GapError.code
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -213,15 +227,15 @@ def judge(arrival: Arrival, lane: Lane | None, archived: Mapping[int, bytes]) ->
     """Rows 5-11 and 13; `archived` holds the archive's hashes of `overlap`."""
     segment = arrival.segment
     if lane is None:
-        return Refused("SYNC_EPOCH_UNKNOWN", answered=True, kept=False)
+        return Refused(EpochUnknownError.code, answered=True, kept=False)
     if arrival.tail and lane.current:
-        return Refused("SYNC_BAD_SIG", answered=True, kept=True)
+        return Refused(BadSignatureError.code, answered=True, kept=True)
     differs = _first_difference(arrival, overlap(arrival, lane), archived)
     if not lane.current and lane.state is not LaneState.OPEN:
         equal = segment.last < lane.next_seq and differs is None
-        return Old() if equal else Refused("SYNC_EPOCH_OLD", answered=False, kept=True)
+        return Old() if equal else Refused(EpochOldError.code, answered=False, kept=True)
     if lane.state is not LaneState.OPEN or arrival.enrolled.revoked:
-        return Halted("SYNC_FENCED")
+        return Halted(FencedError.code)
     if segment.first > lane.next_seq:
         return Missing(lane.next_seq, lane.tip_h)
     if differs is not None:

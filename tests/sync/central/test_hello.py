@@ -99,6 +99,13 @@ def test_an_old_copy_that_never_booted_is_fenced(campus: Any, pen: Any) -> None:
     assert tuple(campus.rows("SELECT seq, code FROM fork")[0]) == (4, "JOURNAL_ROLLBACK")
 
 
+def test_a_terminal_that_was_told_of_more_than_it_holds_is_fenced(campus: Any, pen: Any) -> None:
+    """Forked, it says both positions: an acknowledged one above its own tip."""
+    told = {"tip": Position(1, 2, pen.hashes[2]), "acked": Position(1, 4, pen.hashes[4])}
+    assert [type(a) for a in campus.give(pen.hello(**told))] == [Welcome, Halt]
+    assert tuple(campus.rows("SELECT seq, code FROM fork")[0]) == (3, "JOURNAL_ROLLBACK")
+
+
 def test_a_delayed_hello_fences_nobody(campus: Any, pen: Any) -> None:
     """The same tip under a known boot, or before any BOOT record, is only late."""
     old = Position(1, 3, pen.hashes[3])

@@ -47,7 +47,23 @@ SEED = (
 
 
 def upgrade() -> None:
-    """Tables, indexes, triggers, fixed accounts."""
+    """Tables and indexes, then triggers and what must be there from the start."""
+    _account_to_holder()
+    _intent_to_transfer()
+    _worker_to_suspense_item()
+    _card_chain_to_card_seen()
+    refuse_changes(op.get_bind(), JOURNAL_LIKE)
+    account, balance = (sa.table(name, *(sa.column(c) for c in columns)) for name, columns in SEED)
+    for key, (code, kind, guarded) in enumerate(ACCOUNTS, start=1):
+        floor = 0 if guarded else None
+        row = {"id": key, "code": code, "kind": kind, "guarded": guarded, "state": 0}
+        op.get_bind().execute(sa.insert(account), row | {"floor_fen": floor})
+        op.get_bind().execute(sa.insert(balance), {"account": key, "fen": 0})
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"SELECT setval('account_id_seq', {len(ACCOUNTS)})")
+
+
+def _account_to_holder() -> None:
     op.create_table(
         "account",
         sa.Column("id", KEY, primary_key=True),
@@ -102,6 +118,9 @@ def upgrade() -> None:
         sa.Column("id", KEY, primary_key=True),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
     )
+
+
+def _intent_to_transfer() -> None:
     op.create_table(
         "intent",
         sa.Column("terminal", sa.BigInteger(), primary_key=True),
@@ -158,6 +177,9 @@ def upgrade() -> None:
         sa.CheckConstraint("debit <> credit", name="transfer_sides"),
     )
     op.create_index("transfer_debit", "transfer", ["debit", "event_us"])
+
+
+def _worker_to_suspense_item() -> None:
     op.create_table(
         "worker",
         sa.Column("name", sa.Text(), primary_key=True),
@@ -212,6 +234,9 @@ def upgrade() -> None:
     )
     op.create_index("suspense_item_record", "suspense_item", ["terminal", "epoch", "seq"])
     op.create_index("suspense_item_state", "suspense_item", ["state"])
+
+
+def _card_chain_to_card_seen() -> None:
     op.create_table(
         "card_chain",
         sa.Column("card", sa.BigInteger(), sa.ForeignKey("card.id"), primary_key=True),
@@ -242,12 +267,3 @@ def upgrade() -> None:
         sa.Column("after_fen", sa.BigInteger(), nullable=False),
         sa.Column("event_us", sa.BigInteger(), nullable=False),
     )
-    refuse_changes(op.get_bind(), JOURNAL_LIKE)
-    account, balance = (sa.table(name, *(sa.column(c) for c in columns)) for name, columns in SEED)
-    for key, (code, kind, guarded) in enumerate(ACCOUNTS, start=1):
-        floor = 0 if guarded else None
-        row = {"id": key, "code": code, "kind": kind, "guarded": guarded, "state": 0}
-        op.get_bind().execute(sa.insert(account), row | {"floor_fen": floor})
-        op.get_bind().execute(sa.insert(balance), {"account": key, "fen": 0})
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(f"SELECT setval('account_id_seq', {len(ACCOUNTS)})")

@@ -20,7 +20,14 @@ JOURNAL_LIKE = ("segment", "quarantine")
 
 
 def upgrade() -> None:
-    """Tables, indexes, triggers."""
+    """Tables and indexes, then triggers and what must be there from the start."""
+    _alarm_to_list_taken()
+    _list_version_to_segment()
+    _terminal_to_terminal_key()
+    refuse_changes(op.get_bind(), JOURNAL_LIKE)
+
+
+def _alarm_to_list_taken() -> None:
     op.create_table(
         "alarm",
         sa.Column("id", KEY, primary_key=True),
@@ -75,6 +82,9 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
     )
+
+
+def _list_version_to_segment() -> None:
     op.create_table(
         "list_version",
         sa.Column("name", sa.Text(), primary_key=True),
@@ -120,6 +130,9 @@ def upgrade() -> None:
         sa.Column("offset_us", sa.BigInteger(), nullable=False),
     )
     op.create_index("segment_batch", "segment", ["batch"])
+
+
+def _terminal_to_terminal_key() -> None:
     op.create_table(
         "terminal",
         sa.Column("id", KEY, primary_key=True),
@@ -167,4 +180,3 @@ def upgrade() -> None:
         sa.Column("until_us", sa.BigInteger(), nullable=False),
     )
     op.create_index("terminal_key_terminal", "terminal_key", ["terminal"])
-    refuse_changes(op.get_bind(), JOURNAL_LIKE)

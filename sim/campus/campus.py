@@ -29,7 +29,7 @@ from sim.tcp_cutter import TcpCutter
 from sync.central.acts import Acts
 from sync.central.engine import open_engine
 from sync.central.founding import Ports, init_centre
-from sync.central.settings import FILE, CentreConfig
+from sync.central.settings import FILE, CentreConfig, load
 from sync.central.summary import Summary, summary
 
 SITE, CAMPUS = "s1", "demo"
@@ -54,6 +54,7 @@ class CampusPlan:
     profile: CardProfile = field(default_factory=CardProfile)
     policy: dict[str, int] = field(default_factory=lambda: dict(POLICY))
     env: dict[str, str] = field(default_factory=dict)
+    flush_ms: int = 2_000  # how long a till's oldest record may wait before it is sent
 
 
 class Campus:
@@ -85,15 +86,11 @@ class Campus:
 
     def _found(self) -> CentreConfig:
         ports = Ports(broker=self._broker_port, core=free_port(), enrol=free_port())
-        return init_centre(
-            self.folder / "centre",
-            CAMPUS,
-            SITE,
-            True,
-            self._rng,
-            ports=ports,
-            database=self.plan.database,
-        )
+        folder, database = self.folder / "centre", self.plan.database
+        init_centre(folder, CAMPUS, SITE, True, self._rng, ports=ports, database=database)
+        with (folder / FILE).open("a") as config:
+            config.write(f"\n[window]\nflush_ms = {self.plan.flush_ms}\n")
+        return load(folder / FILE)
 
     def _masters(self) -> Masters:
         store = self.config.masters()
@@ -162,7 +159,7 @@ class Campus:
     def _enrol(self, till: TillRig, code: str) -> None:
         root = x509.load_pem_x509_certificate(self.config.ca_pem.read_bytes())
         fingerprint = sha256(root.public_bytes(serialization.Encoding.DER)).hexdigest()
-        url = f"https://localhost:{self.config.enrol_port}"
+        url = f"https://127.0.0.1:{self.config.enrol_port}"
         words = ["terminal", "enrol", code, "--config", str(till.config)]
         command = onecard(*words, "--url", url, "--fingerprint", fingerprint)
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

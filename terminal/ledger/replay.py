@@ -10,13 +10,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from protocols.bizday import CUT_S, DAY_S, OFFSET_S, days_of
+from protocols.bizday import CUT_S, DAY_S, OFFSET_S, days_of, local_date_time
 from protocols.wire.record import Kind, Record
 
 MEANS_CARD = 0
 VIA_RECORD = "record"
 SALE_SERVED = "SALE_SERVED"  # ALARM [intent]: 已出餐? was answered yes, the sale is the merchant's
 CARD_SUSPECT = "CARD_SUSPECT"  # ALARM [ASN]: a card whose proofs do not hold
+STAMPS_MAX = 256  # then those of past seconds are dropped
+_INTENT_OWN = 12  # own fields of INTENT up to exp_mac2, in wire order
 SHIFT_OPEN, SHIFT_CLOSE = 0, 1
 _MEAL_STARTS_S = (0, 7 * 3_600, 13 * 3_600)  # from the cut at 03:00: 03:00, 10:00, 16:00
 
@@ -78,7 +80,7 @@ class State:
     day_fen: dict[bytes, int] = field(default_factory=dict)
     meal: int = 0
     meal_count: dict[bytes, int] = field(default_factory=dict)
-    stamps: dict[bytes, int] = field(default_factory=dict)  # ASN -> second of its last INTENT
+    stamps: dict[bytes, bytes] = field(default_factory=dict)  # ASN -> date, time of its last INTENT
     unconfirmed: set[bytes] = field(default_factory=set)  # served on a record alone
     suspects: set[bytes] = field(default_factory=set)
     versions: dict[str, int] = field(default_factory=dict)
@@ -128,7 +130,9 @@ class State:
 
     def next_second(self, asn: bytes, at_us: int) -> int:
         """A second, not before now, that no earlier INTENT of this card carries (card.md §6.2)."""
-        return max(at_us // 1_000_000, self.stamps.get(asn, 0) + 1)
+        last = self.stamps.get(asn)
+        now = at_us // 1_000_000
+        return now if last is None else max(now, second_of(last[:4], last[4:]) + 1)
 
     def doubts(self) -> list[OpenIntent]:
         """Intents whose outcome is unknown, oldest first."""
@@ -137,31 +141,31 @@ class State:
     # ---- records
 
     def _intent(self, record: Record) -> None:
-        if record.get("means") != MEANS_CARD or record.inst is None:
+        if record.inst is None or len(record.own) < _INTENT_OWN or record.own[0] != MEANS_CARD:
             return
+        _, _, _, before, kind, tid, _, date, time, _, _, exp_mac2 = record.own[:_INTENT_OWN]
         self.intents[record.seq] = OpenIntent(
-            seq=record.seq,
-            asn=record.inst,
-            ctr=record.ctr or 0,
-            fen=record.fen,
-            type=record.get("type"),
-            tid=record.get("tid"),
-            date=record.get("date"),
-            time=record.get("time"),
-            exp_mac2=record.get("exp_mac2"),
-            purse_before=record.get("purse_before") or 0,
-            wall_us=record.wall_us,
+            record.seq,
+            record.inst,
+            record.ctr or 0,
+            record.fen,
+            kind,
+            tid,
+            date,
+            time,
+            exp_mac2,
+            before or 0,
+            record.wall_us,
         )
         self.hold = record.seq
-        self._stamp(record)
+        self.stamps[record.inst] = date + time
+        if len(self.stamps) > STAMPS_MAX:
+            self.stamps = self.recent_stamps()
 
-    def _stamp(self, record: Record) -> None:
-        assert record.inst is not None, record
-        now = record.wall_us // 1_000_000
-        second = second_of(record.get("date"), record.get("time"))
-        if len(self.stamps) > 256:
-            self.stamps = {asn: at for asn, at in self.stamps.items() if at >= now}
-        self.stamps[record.inst] = second
+    def recent_stamps(self) -> dict[bytes, bytes]:
+        """Stamps that a sale made now could still meet; BCD sorts like the time it names."""
+        now = b"".join(local_date_time(self.hw_us))
+        return {asn: at for asn, at in self.stamps.items() if at >= now}
 
     def _capture(self, record: Record) -> None:
         current = self.hold == record.ref

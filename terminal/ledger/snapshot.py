@@ -55,7 +55,7 @@ def _freeze(state: State) -> list[Any]:
         _pairs(state.day_fen.items()),
         state.meal,
         _pairs(state.meal_count.items()),
-        _pairs(item for item in state.stamps.items() if item[1] >= state.hw_us // 1_000_000),
+        _pairs(state.recent_stamps().items()),
         sorted(state.unconfirmed),
         sorted(state.suspects),
         _pairs(sorted(state.versions.items())),

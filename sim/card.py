@@ -146,6 +146,11 @@ class SimCard:
         self._tear = tear
         self._since_plan = 0
 
+    @property
+    def planned(self) -> Tear | None:
+        """The tear that has not fired yet."""
+        return self._tear
+
     # life in a reader
 
     def power_on(self) -> bytes:

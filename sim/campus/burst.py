@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from firmware.base.rng import Rng
@@ -21,12 +22,14 @@ from sim.campus.campus import Campus, wait_until
 from sim.campus.ledger_truth import Witness
 from sim.campus.till import End, TillRig
 from sim.card import SimCard
+from sync.central.watermarks import SKEW_US
 
 DEBIT_INS = 0x54
 DEBIT_MS = 15  # EEPROM time of the debit: long enough to be killed inside
 TRIES = 8
 BACK_S = 30.0
 SETTLE_S = 90.0
+SENT_S = 240.0  # a daemon that was refused again and again dials late (sync.md §9)
 KINDS = ("terminal", "daemon", "broker", "centre")
 
 
@@ -42,7 +45,6 @@ class Burst:
         self._lock = threading.Lock()
         self._left = 0
         self._done = 0
-        self._faults: list[BaseException] = []
         for card in cards:
             card.delays_ms = {DEBIT_INS: DEBIT_MS}
 
@@ -55,36 +57,24 @@ class Burst:
         """Sell to `taps` people, `disturb` beside it; seconds. Raises what a thread raised."""
         self._left, self._done = taps, 0
         start_s = time.monotonic()
-        threads = [threading.Thread(target=self._stand, args=(till,)) for till in self._tills]
-        for thread in threads:
-            thread.start()
-        try:
-            disturb(self)
-        finally:
-            for thread in threads:
-                thread.join()
-        if self._faults:
-            raise self._faults[0]
+        everywhere([*(partial(self._stand, till) for till in self._tills), partial(disturb, self)])
         return time.monotonic() - start_s
 
     def wait_done(self, count: int, limit_s: float = 300) -> None:
-        """Return when so many sales have ended, or all threads have."""
-        wait_until(lambda: self._done >= count or bool(self._faults), limit_s)
+        """Return when so many sales have ended. Raises TimeoutError."""
+        wait_until(lambda: self._done >= count, limit_s, lambda: f"{self._done} sales")
 
     def _stand(self, till: TillRig) -> None:
         """One till's queue."""
-        try:
-            while (card := self._next()) is not None:
-                serve(till, card, self._witness)
-                with self._lock:
-                    self._queue.append(card)
-                    self._done += 1
-        except (AssertionError, TimeoutError, OSError) as fault:
-            self._faults.append(fault)
+        while (card := self._next()) is not None:
+            serve(till, card, self._witness)
+            with self._lock:
+                self._queue.append(card)
+                self._done += 1
 
     def _next(self) -> SimCard | None:
         with self._lock:
-            if self._left <= 0 or self._faults:
+            if self._left <= 0:
                 return None
             self._left -= 1
             return self._queue.popleft()
@@ -184,23 +174,43 @@ def _runs(pid: int) -> bool:
 def heal(campus: Campus, markers: Sequence[tuple[str, SimCard]], witness: Witness) -> None:
     """Everything sent and everything in doubt settled. Raises TimeoutError with what is open.
 
-    A doubt may wait until every till has told everything of the time: so one sale more at each till,
-    by `markers`, again and again until nothing is open.
+    A doubt may wait until every till has told everything up to some seconds later (SKEW_US of the
+    centre): then one sale more at each till, by `markers`.
     """
     campus.cutter.heal()
     until = time.monotonic() + SETTLE_S
-    while True:
-        for name, card in markers:
-            serve(campus.tills[name], card, witness)
-        campus.wait_synced()
+    campus.wait_synced(SENT_S)
+    while not _settles(campus, SKEW_US / 1_000_000):
+        if time.monotonic() > until:
+            raise TimeoutError(f"open: {campus.books()}")
+        everywhere([partial(serve, campus.tills[name], card, witness) for name, card in markers])
+        campus.wait_synced(SENT_S)
+
+
+def everywhere(acts: Sequence[Callable[[], object]]) -> None:
+    """Do all of it at once, each in a thread. Raises the first fault of the world or of a check."""
+    faults: list[BaseException] = []
+
+    def guarded(act: Callable[[], object]) -> None:
         try:
-            wait_until(lambda: _settled(campus), 3)
-            return
-        except TimeoutError:
-            if time.monotonic() > until:
-                raise TimeoutError(f"open: {campus.books()}") from None
+            act()
+        except (AssertionError, TimeoutError, OSError) as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=guarded, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
 
 
-def _settled(campus: Campus) -> bool:
-    books = campus.books()
-    return books.open_doubts == 0 and books.open_items == 0
+def _settles(campus: Campus, limit_s: float) -> bool:
+    """Whether nothing is open any more within the time."""
+    until = time.monotonic() + limit_s
+    while (books := campus.books()).open_doubts or books.open_items:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True

@@ -27,6 +27,10 @@ _UNEQUAL = """
         ON d.k = b.account
     WHERE b.fen <> coalesce(c.fen, 0) - coalesce(d.fen, 0) ORDER BY a.code
 """
+_OWNERS = """
+    SELECT c.asn, s.ctr, s.before_fen, s.after_fen FROM card_seen s JOIN card c ON c.id = s.card
+    WHERE s.class = 0 ORDER BY s.rowid LIMIT -1 OFFSET ?
+"""
 _LANES = """
     SELECT t.code, l.epoch, l.next_seq, l.tip_h,
         (SELECT coalesce(sum(n), 0) FROM segment s
@@ -42,6 +46,7 @@ class Auditor:
         self._path = path
         self._truth = truth
         self._stations = stations
+        self._owners = 0  # proved debits compared so far
 
     def quick(self) -> None:
         """Sums, and every lane against what its terminal was told is durable."""
@@ -54,17 +59,28 @@ class Auditor:
                 self._truth.broken("I1", text)
             for row in connection.execute(_LANES):
                 self._lane(*row)
+            for asn, ctr, before, after in connection.execute(_OWNERS, (self._owners,)).fetchall():
+                self._owner(bytes(asn), ctr, before, after)
+                self._owners += 1
+
+    def _owner(self, asn: bytes, ctr: int, before: int, after: int) -> None:
+        """A debit the centre takes for proved must be one that the chip made."""
+        card = self._truth.holders[asn].card
+        found = [moved for moved in card.history if moved.ctr == ctr]
+        if not found:
+            text = f"card {asn.hex()} ctr {ctr}: {before - after} fen proved in the books"
+            self._truth.broken("I4", f"{text}, the chip made no such debit")
+        elif (before, after) != (found[0].balance + found[0].fen, found[0].balance):
+            text = f"card {asn.hex()} ctr {ctr}: {before} to {after} fen in the books"
+            self._truth.broken("I4", f"{text}, the chip ended at {found[0].balance}")
 
     def _lane(self, term: str, epoch: int, next_seq: int, tip: bytes, archived: int) -> None:
         where = f"{term} epoch {epoch}"
         station = self._stations[term]
         if archived != next_seq - 1:
             self._truth.broken("I2", f"{where}: {archived} records archived, cursor {next_seq}")
-        rows = station.shadow.rows.get(epoch, [])
-        acked = station.acked
-        if acked is not None and acked.epoch == epoch and acked.seq > next_seq - 1:
-            text = f"{where}: seq {acked.seq} was acknowledged, the books end at {next_seq - 1}"
-            self._truth.broken("I2", text)
+        rows = station.shadow.known(epoch)
+        self._acked(station, epoch, next_seq)
         if station.restored == epoch or next_seq == 1:
             return
         if next_seq - 1 > len(rows):
@@ -86,13 +102,25 @@ class Auditor:
             text = f"{station.term} epoch {epoch}: records up to {seq} deleted, the books"
             self._truth.broken("I2", f"{text} hold {held}")
 
+    def believes(self, station: Station) -> None:
+        """What a terminal takes for acknowledged must be in the books."""
+        with ledger.opened(self._path) as connection:
+            for term, epoch, next_seq, _, _ in connection.execute(_LANES):
+                if term == station.term:
+                    self._acked(station, epoch, next_seq)
+
+    def _acked(self, station: Station, epoch: int, next_seq: int) -> None:
+        acked = station.acked
+        if acked is not None and acked.epoch == epoch and acked.seq > next_seq - 1:
+            text = f"{station.term} epoch {epoch}: seq {acked.seq} counts as acknowledged,"
+            self._truth.broken("I2", f"{text} the books end at {next_seq - 1}")
+
     def drained(self) -> bool:
         """Whether every terminal's newest epoch has arrived completely."""
         with ledger.opened(self._path) as connection:
             cursors = {(row[0], row[1]): row[2] for row in connection.execute(_LANES)}
         return all(
-            station.powered
-            and cursors.get((term, station.epoch), 1) == station.shadow.tip()[1] + 1
+            station.powered and cursors.get((term, station.epoch), 1) == station.shadow.tip()[1] + 1
             for term, station in self._stations.items()
         )
 

@@ -90,7 +90,8 @@ def read(path: Path) -> Books:
                 books.floors[row[0]] = row[2] or 0
         books.balances = dict(connection.execute("SELECT account, fen FROM balance"))
         books.merchants = {
-            code: account for code, account in connection.execute("SELECT code, merchant FROM terminal")
+            code: account
+            for code, account in connection.execute("SELECT code, merchant FROM terminal")
         }
         for asn, purse, wallet in connection.execute("SELECT asn, purse, wallet FROM card"):
             books.purses[bytes(asn)], books.wallets[bytes(asn)] = purse, wallet

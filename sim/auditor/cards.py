@@ -18,7 +18,7 @@ from sim.card_memory import Moved
 
 if TYPE_CHECKING:
     from sim.world.station import Station
-    from sim.world.truth import Given, Holder, Truth
+    from sim.world.truth import Given, Truth
 
 INTENT, ABANDON, CAPTURE = 10, 16, 11
 OPEN_DOUBT = 0
@@ -59,8 +59,6 @@ class CardAudit:
             if any(accounts.values()):
                 text = f"{key[0]} epoch {key[1]} seq {key[2]}: transfers about no INTENT"
                 self.truth.broken("I4", text)
-        for asn, holder in sorted(self.truth.holders.items()):
-            self._card(asn, holder)
 
     # ---- what the world knows
 
@@ -180,23 +178,6 @@ class CardAudit:
         """CAPTURE was durable, or the sale still open, when the till died before it could say so."""
         self.truth.count("unannounced")
         return not sale.abandoned
-
-    # ---- one card
-
-    def _card(self, asn: bytes, holder: Holder) -> None:
-        """The books know every counter of the chip, with the chip's own balances."""
-        history = {moved.ctr: moved for moved in holder.card.history}
-        for (whose, ctr), (before, after) in self.books.owners.items():
-            if whose != asn:
-                continue
-            moved = history.get(ctr)
-            if moved is None:
-                text = f"card {asn.hex()} ctr {ctr}: the books know a debit that no chip made"
-                self.truth.broken("I4", text)
-            elif (before, after) != (moved.balance + moved.fen, moved.balance):
-                text = f"card {asn.hex()} ctr {ctr}: {before} to {after} fen in the books,"
-                have = f"{moved.balance + moved.fen} to {moved.balance}"
-                self.truth.broken("I4", f"{text} {have} on the chip")
 
 
 def _where(sale: Sale) -> str:

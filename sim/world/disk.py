@@ -53,7 +53,9 @@ class Breaker:
 class Shadow:
     """Every record whose append returned, as the journal must still hold it."""
 
-    def __init__(self, told: Callable[[int, Row, bool], None], broken: Callable[[str], None]) -> None:
+    def __init__(
+        self, told: Callable[[int, Row, bool], None], broken: Callable[[str], None]
+    ) -> None:
         self.rows: dict[int, list[tuple[bytes, bytes]]] = {}  # epoch -> (body, h) by seq - 1
         self.abandoned: list[tuple[int, int, bytes]] = []  # epoch, seq, body: lost by a restore
         self.unsure: list[tuple[int, Row]] = []  # committed, but the answer never came
@@ -82,6 +84,14 @@ class Shadow:
                 continue
             mine.append((maybe[2], maybe[3]))
             self._told(epoch, maybe, False)
+
+    def known(self, epoch: int) -> list[tuple[bytes, bytes]]:
+        """(body, h) of an epoch, with commits that may have reached the disk unanswered."""
+        found = list(self.rows.get(epoch, []))
+        for at, maybe in self.unsure:
+            if at == epoch and maybe[0] == len(found) + 1:
+                found.append((maybe[2], maybe[3]))
+        return found
 
     def tip(self) -> tuple[int, int, bytes]:
         """(epoch, seq, h) of the last durable record."""
@@ -201,9 +211,7 @@ class Disk:
             path.write_bytes(raw)
 
 
-def _commit(
-    connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]
-) -> sqlite3.Cursor:
+def _commit(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
     return connection.execute(sql, parameters)
 
 

@@ -13,6 +13,7 @@ from sim.world.chance import Chance, Stream
 from sim.world.transport import Weather
 
 PPM = 1_000_000
+WORDS = ("swarm", "all", "none")
 
 CLASSES: dict[str, str] = {
     "tear": "cards pulled at any APDU, before or after its effect",

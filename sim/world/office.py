@@ -7,7 +7,7 @@ acknowledged to the broker, and a new process starts on the same database.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqlalchemy import insert, update
@@ -61,6 +61,7 @@ class Office(Peer):
         self.ring = KeyRing([self.signer.spki, spare.spki])
         self.clock = NodeClock(heap)
         self.crash_next = False
+        self.crashed: Callable[[], None] = lambda: None  # somebody compares the books
         self._heap = heap
         self._chance = chance
         self._transport = transport
@@ -130,7 +131,7 @@ class Office(Peer):
         done = 0
         for (code,) in rows:
             try:
-                self.centre.fork_resolve(self.idem(), PERSONS, code)
+                self.centre.fork_resolve(self.idem(), PERSONS, str(code))
             except OfficeStateError:
                 continue
             done += 1
@@ -206,13 +207,14 @@ class Office(Peer):
             self.centre.receive(letters, lag_ms=lag_ms)
         self.crash()
 
-    def crash(self) -> None:
+    def crash(self, span_us: tuple[int, int] = DOWN_US) -> None:
         """The process is gone; a new one starts after a while."""
         self.up = False
         self._inbox.clear()
         self._transport.hang_up(CENTRE)
         self._engine.dispose()
-        self._redial(DOWN_US)
+        self._redial(span_us)
+        self._heap.after(2 * SECOND_US, CENTRE, b"books?", self.crashed)
 
     def _redial(self, span_us: tuple[int, int]) -> None:
         delay_us = self._chance.stream(CENTRE, "life").between(*span_us)
@@ -240,5 +242,3 @@ class Office(Peer):
 
     def _files(self) -> list[Path]:
         return sorted(self.path.parent.glob(self.path.name + "*"))
-
-

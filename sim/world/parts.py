@@ -42,6 +42,7 @@ class Parts:
     new_commit: Callable[[], Commit] = lambda: plain_commit
     trust: Callable[[KeyRing], KeyRing] = lambda ring: ring
     lists_between: bool = False  # lists are taken into use inside a tap, not by the loop
+    puback_counts: bool = False  # the till takes the broker's PUBACK for an acknowledgement
     ack_first: bool = False  # the centre's answers leave before its transaction is durable
     patches: tuple[Patch, ...] = field(default=())
 

@@ -307,8 +307,10 @@ def _tricks(relay: Relay, attack: str, *, first: bool) -> None:
     tricks.replay_prove = garbage if attack == "garbage" and not first else None
 
 
-def tear_of(chance: Stream) -> Tear:
-    """A tear somewhere in a tap, half of them around the DEBIT."""
+def tear_of(chance: Stream, *, unpaid: bool) -> Tear:
+    """A tear somewhere in a tap, half of them around the DEBIT; `unpaid`: rather before it."""
+    if unpaid and chance.likely(700_000):
+        return Tear(chance.pick(TEARS[:2]), DEBIT_AT)
     at = chance.pick(TEARS)
     apdu = DEBIT_AT if chance.likely(500_000) else chance.below(8)
     return Tear(at, apdu, chance.below(10))

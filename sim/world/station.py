@@ -27,7 +27,8 @@ from sim.world.heap import SECOND_US, Heap
 from sim.world.parts import Parts, StationReader
 from sim.world.reader import Plastic, Reader
 from sim.world.transport import Peer, SimLink, SimTransport
-from sim.world.truth import Truth
+from sim.world.truth import CAPTURE, Truth
+from sync.core import Phase
 from sync.device.daemon import Daemon, Lane
 from sync.device.store import SyncStore
 from terminal.acks import CentreWord
@@ -44,7 +45,8 @@ POLL_US = 100_000  # the pace of both processes' own polls
 IDLE_POLL_US = 4 * SECOND_US
 RESTART_US = (1 * SECOND_US, 5 * SECOND_US)
 REPAIR_US = (30 * SECOND_US, 600 * SECOND_US)
-VOLUME_RECORDS = 200
+VOLUME_RECORDS = 100
+DETECTED_US = 60 * SECOND_US  # an old copy sells no longer after it has spoken with the centre
 PAID_TEXT = OWN_TEXTS["PAID"][0]
 
 
@@ -81,9 +83,11 @@ class Station(Peer):
         self.till: Till | None = None
         self.daemon: Daemon | None = None
         self.refused: str | None = None  # why the till process would not open its journal
+        self.rejoined_us: int | None = None  # the centre was heard since then
         self.restored = 0  # epoch of an old copy that was put back, 0 for none
         self.seen: Callable[[], None] = lambda: None  # somebody looks at the screen
         self.pruned: Callable[[Station, int, int], None] = lambda *_: None
+        self.looked: Callable[[Station], None] = lambda _: None  # what does it believe?
         self.booting: Callable[[Station], None] = lambda _: None  # the battery clock is read
         self._enrolled = enrolled
         self._heap = heap
@@ -118,6 +122,8 @@ class Station(Peer):
         self._view: StationReader | None = None
         self._volumes: list[int] = []
         self._repairing = False
+        self._granted: bytes | None = None
+        self._forgery: Callable[[], dict[str, bytes]] | None = None
         self._uplinked = self.shadow.tip()  # the daemon was told of everything up to here
         transport.register(
             self.term, self, topics.terminal_filters(enrolled.site, self.term), keeps=False
@@ -180,11 +186,16 @@ class Station(Peer):
         self._truth.restored(self.term, lengths)
         self.boot()
 
-    def forge(self, values: dict[str, bytes]) -> None:
-        """A hostile daemon puts words into the centre's mouth."""
-        if self._store is not None:
-            self._store.keep(values)
+    def forge_at_sale(self, words: Callable[[], dict[str, bytes]]) -> None:
+        """At the next sale a hostile daemon puts words into the centre's mouth."""
+        self._forgery = words
+
+    def _forge(self) -> None:
+        words, self._forgery = self._forgery, None
+        if words is not None and self._store is not None:
+            self._store.keep(words())
             self.poll_soon()
+            self._heap.after(3 * POLL_US, self.term, b"believed?", lambda: self.looked(self))
 
     def close(self) -> None:
         """The world ends."""
@@ -255,9 +266,7 @@ class Station(Peer):
         self.refused = None
         desk = ListDesk(self._enrolled.ring)
         news = News(self._inbox, word, desk, journal, self.clock, grant.hw0_us)
-        ports = Ports(
-            journal, self.reader, self.sam, news, self, self.clock, self, self._profile
-        )
+        ports = Ports(journal, self.reader, self.sam, news, self, self.clock, self, self._profile)
         config = TillConfig(roll_records=VOLUME_RECORDS, keep_days=0)
         self.till = Till(ports, config, self._parts.rules)
         self._volumes = self._first_seqs()
@@ -320,7 +329,7 @@ class Station(Peer):
         if life != self._life or self._poll_us != at_us:
             return
         self._poll_us = None
-        if self._parts.lists_between and self.state is not State.PAUSED:
+        if self._parts.lists_between and self.state not in (State.PAUSED, State.CLOSED_SHIFT):
             return
         self.give(Poll())
         self._look_for_pruned()
@@ -424,7 +433,11 @@ class Station(Peer):
     def on_puback(self, number: int) -> None:
         """The broker has a publication."""
         if self.daemon is not None:
+            last = self.daemon._segments.get(number)
             self.daemon.puback(number)
+            if self._parts.puback_counts and last is not None and self.till is not None:
+                digest = self._journal.hash_at(last)
+                self._journal.note_ack(Position(self.epoch, last, digest or b""))
             self._after_daemon()
 
     def on_message(self, topic: str, payload: bytes, mid: int) -> None:
@@ -433,6 +446,18 @@ class Station(Peer):
             self.daemon.inbound(topic, payload)
             self._after_daemon()
             self.poll_soon()
+            self._wait_for_grant()
+            if self.restored == self.epoch and self.rejoined_us is None:
+                answered = self.daemon.core.phase in (Phase.STREAM, Phase.FORKED)
+                self.rejoined_us = self._heap.now_us if answered else None
+
+    def _wait_for_grant(self) -> None:
+        """A till process that refused its journal starts again when a grant has come."""
+        assert self._store is not None, self.term
+        grant = self._store.kept("grant")
+        if self.till is None and self.refused is not None and grant != self._granted:
+            self._granted = grant
+            self._later(RESTART_US, b"granted", self._start_till)
 
     def _turn_soon(self) -> None:
         if self.daemon is None or self._turn_us is not None:
@@ -488,6 +513,14 @@ class Station(Peer):
 
     def _recorded(self, epoch: int, row: Row, now: bool) -> None:
         self._truth.recorded(self.term, epoch, row, now)
+        if row[1] == CAPTURE and self._forgery is not None:
+            self._heap.after(POLL_US, self.term, b"forge", self._forge)
+        since_us = self.rejoined_us
+        if row[1] == CAPTURE and self.restored == epoch and since_us is not None:
+            late_us = self._heap.now_us - since_us
+            if late_us > DETECTED_US:
+                text = f"{self.term} seq {row[0]}: an old copy still sells {late_us} us after"
+                self._truth.broken("I6", f"{text} it spoke with the centre")
 
     def _lost(self, text: str) -> None:
         self._truth.broken("I3", f"{self.term} {text}")

@@ -18,6 +18,7 @@ from sim.world.truth import Holder, Truth
 
 YEAR_US = 365 * DAY_US
 PARTITION_US = (MINUTE_US, 7 * DAY_US)
+LONG_DOWN_US = (MINUTE_US, 8 * HOUR_US)
 ATTACKS = ("swallow", "swallow", "garbage", "hold")
 OPEN_US, CLOSED_US = 2 * HOUR_US + 30 * MINUTE_US, 15 * HOUR_US + 30 * MINUTE_US  # of a day
 
@@ -153,16 +154,17 @@ class Trouble:
         if stream.likely(700_000):
             self._office.crash_next = True
         elif self._office.up:
-            self._office.crash()
+            self._office.crash(LONG_DOWN_US)
 
     def _forge(self, station: Station) -> Callable[[], None]:
-        def act() -> None:
-            epoch, seq, digest = station.shadow.tip()
-            liar = self._chance.signer("liar")
-            ack = Ack(station.term, epoch, seq, digest, station.clock.wall_us(), 4)
-            station.forge({"ack": sign1(ack.encode(), liar)})
+        liar = self._chance.signer("liar")
 
-        return act
+        def words() -> dict[str, bytes]:
+            epoch, seq, digest = station.shadow.tip()
+            ack = Ack(station.term, epoch, seq, digest, station.clock.wall_us(), 4)
+            return {"ack": sign1(ack.encode(), liar)}
+
+        return lambda: station.forge_at_sale(words)
 
     def _restore(self, n: int, days: int) -> None:
         """An old copy of a disk comes back, hours after it was taken."""

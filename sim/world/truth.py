@@ -69,7 +69,7 @@ class Lane:
     captures: dict[int, Items] = field(default_factory=dict)  # by seq of the INTENT
     doubts: set[int] = field(default_factory=set)
     settled: set[int] = field(default_factory=set)
-    cards_version: int = 0
+    lists: list[tuple[int, int]] = field(default_factory=list)  # POLICY of cards: seq, version
     last: Items | None = None
     fakes: set[bytes] = field(default_factory=set)  # ASNs served here on a record alone
 
@@ -117,7 +117,7 @@ class Truth:
         elif items[KIND] == DOUBT:
             lane.doubts.add(items[REF])
         elif items[KIND] == POLICY and items[OWN] == "cards":
-            lane.cards_version = items[OWN + 1]
+            lane.lists.append((items[SEQ], items[OWN + 1]))
         lane.last = items
 
     def _intent(self, term: str, lane: Lane, items: Items) -> None:
@@ -125,7 +125,8 @@ class Truth:
         if holder is None:
             self.broken("I4", f"{term} seq {items[SEQ]}: INTENT of a card that does not exist")
             return
-        since, until, version = holder.lost_version, holder.lifted_version, lane.cards_version
+        since, until = holder.lost_version, holder.lifted_version
+        version = lane.lists[-1][1] if lane.lists else 0
         if since is not None and since <= version and (until is None or version < until):
             where = f"{term} seq {items[SEQ]}: card {holder.asn.hex()} {items[FEN]} fen"
             self.broken("I5", f"{where}: INTENT under list cards {version}, blocked since {since}")
@@ -209,9 +210,8 @@ class Truth:
                 continue
             length = lengths.get(epoch, 0)
             lane.intents = {seq: one for seq, one in lane.intents.items() if seq <= length}
-            lane.captures = {
-                ref: one for ref, one in lane.captures.items() if one[SEQ] <= length
-            }
+            lane.captures = {ref: one for ref, one in lane.captures.items() if one[SEQ] <= length}
+            lane.lists = [one for one in lane.lists if one[0] <= length]
             lane.last = None
 
     def doubts(self) -> tuple[int, int]:

@@ -6,18 +6,18 @@ machine's clock or random source.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sim.auditor.audit import Auditor
 from sim.card import SimCard
 from sim.card_memory import Masters
-from sim.world import digest, faults, plants
+from sim.world import digest, faults
 from sim.world.chance import Chance
 from sim.world.heap import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Heap
 from sim.world.office import SITE, Office
-from sim.world.parts import Parts
+from sim.world.parts import PRODUCT, Parts
 from sim.world.people import Counter, Errand, tear_of
 from sim.world.station import Enrolment, Station
 from sim.world.transport import SimTransport
@@ -93,10 +93,11 @@ class Result:
 class World:
     """One campus; `run` once."""
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path, parts: Parts = PRODUCT, needed: Sequence[str] = ()
+    ) -> None:
         self.plan = plan
         self.folder = folder
-        parts, needed = plants.build(plan.plant)
         self.digest = digest.Digest()
         self.heap = Heap(self.digest.event)
         self.chance = Chance(plan.seed)
@@ -114,9 +115,7 @@ class World:
         self.auditor = Auditor(self.office.path, self.truth, stations)
         self.low_fen = 100
         span = (self.rates, self.heap, self.chance)
-        self.trouble = Trouble(
-            *span, stations, self.office, self.transport, self.truth, self._come
-        )
+        self.trouble = Trouble(*span, stations, self.office, self.transport, self.truth, self._come)
         names = list(stations)
         self.crimes = Crimes(
             *span, names, self.holders, self.office, self.truth, self._come, self.low_fen
@@ -124,6 +123,8 @@ class World:
         for station in stations.values():
             station.booting = self.trouble.boot_clock
             station.pruned = self.auditor.forgotten
+            station.looked = self.auditor.believes
+        self.office.crashed = self.auditor.quick
 
     # ---- building
 
@@ -236,8 +237,8 @@ class World:
         errand = Errand(holder, fen, void=stream.likely(VOID_PPM))
         if not self.trouble.over and stream.likely(self.rates.tear_ppm):
             self.truth.count("fault_tear")
-            errand.tear = tear_of(stream)
             errand.leaves = stream.likely(self.rates.foreign_ppm)
+            errand.tear = tear_of(stream, unpaid=errand.leaves)
             if errand.leaves:
                 errand.then = lambda how: self._walks(name, holder, fen, how)
         return errand
@@ -249,8 +250,9 @@ class World:
         self.truth.count("fault_foreign")
         stream = self.chance.stream(name, "walk")
         other = stream.pick(list(self.counters))
-        away_us = stream.between(20 * SECOND_US, 90 * SECOND_US)
-        back_us = away_us + stream.between(2 * MINUTE_US, 10 * MINUTE_US)
+        away_us = stream.between(8 * SECOND_US, 40 * SECOND_US)
+        longest_us = stream.pick((30 * SECOND_US, 2 * MINUTE_US, 20 * MINUTE_US))
+        back_us = away_us + stream.between(10 * SECOND_US, longest_us)
         same = fen if stream.likely(500_000) else max(fen // 2, 1)
         self.heap.after(away_us, "town", b"away", lambda: self._come(other, Errand(holder, same)))
         if stream.likely(700_000):

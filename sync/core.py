@@ -20,7 +20,7 @@ from protocols.wire.chain import Position
 from protocols.wire.messages import Ack, Down, Grant, Halt, Need, Reject, Welcome
 
 HELLO_EVERY_MS = 600_000
-HELLO_ANSWER_MS = 10_000
+HELLO_ANSWER_MS, HELLO_ANSWER_MAX_MS = 10_000, 300_000  # doubles while nobody answers
 ACK_AFTER_PUBACK_MS = 10_000
 ACK_AFTER_SEND_MS = 30_000
 RETRY_HOLD_MS = 3_600_000
@@ -148,6 +148,7 @@ class SyncCore:
         self._connected_ms: int | None = None
         self._tries = 0
         self._refusals = 0
+        self._unanswered = 0  # hellos since the last welcome
 
     # --- link ---------------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ class SyncCore:
     def connected(self, now_ms: int) -> list[Action]:
         """The broker accepted us: say hello; no segment before welcome."""
         self._connected_ms = now_ms
-        self._refusals = 0
+        self._refusals = self._unanswered = 0
         self._flights.clear()
         if self.phase not in (Phase.FORKED, Phase.REVOKED):
             self.phase = Phase.HELLO
@@ -247,6 +248,7 @@ class SyncCore:
         if message.pos.epoch != self._view.tip().epoch:
             return []  # the grant of that epoch follows or was replayed
         self._hello_t1_us = None
+        self._unanswered = 0
         fault = self._fault(message.pos)
         if fault is not None:
             return [Keep("welcome"), *self._fork(fault, message.pos, now_ms)]
@@ -353,7 +355,9 @@ class SyncCore:
 
     def _hello(self, now_ms: int) -> list[Action]:
         waits = self.phase in (Phase.FORKED, Phase.REVOKED)
-        self._hello_due_ms = now_ms + (RETRY_HOLD_MS if waits else HELLO_ANSWER_MS)
+        patience_ms = min(HELLO_ANSWER_MS << min(self._unanswered, 8), HELLO_ANSWER_MAX_MS)
+        self._unanswered += 1
+        self._hello_due_ms = now_ms + (RETRY_HOLD_MS if waits else patience_ms)
         return [SendHello()]
 
     def _fork(self, code: str, theirs: Position, now_ms: int) -> list[Action]:

@@ -9,6 +9,7 @@ from sync.core import (
     ACK_AFTER_PUBACK_MS,
     ACK_AFTER_SEND_MS,
     HELLO_ANSWER_MS,
+    HELLO_EVERY_MS,
     RETRY_HOLD_MS,
     Alarm,
     AskStatus,
@@ -150,6 +151,25 @@ def test_ack_timeout_says_hello_not_resend() -> None:
     assert core.phase is Phase.HELLO
     core.hello_sent(6)
     assert core.received(welcome(lane.at(10), t1=6), ACK_AFTER_SEND_MS) == [Keep("welcome")]
+
+
+def test_hellos_back_off_while_nobody_answers() -> None:
+    """10 s, 20 s, 40 s … 5 min: a dead centre is not buried in hellos; a welcome starts afresh."""
+    lane = lane_of(1)
+    core = core_of(lane)
+    assert core.connected(0) == [SendHello()]
+    now, waits = 0, []
+    for _ in range(8):
+        due = core.deadline_ms()
+        assert due is not None
+        assert core.timer(due) == [SendHello()]
+        waits.append((due - now) // 1000)
+        now = due
+    assert waits == [10, 20, 40, 80, 160, 300, 300, 300]
+    core.hello_sent(7)
+    core.received(welcome(lane.at(1), t1=7), now)
+    assert core.timer(now + HELLO_EVERY_MS) == [SendHello()]
+    assert core.deadline_ms() == now + HELLO_EVERY_MS + 10_000
 
 
 def test_window_is_the_credit() -> None:

@@ -75,6 +75,7 @@ class Lane:
     part: int
     term: str
     firmware: str = "onecard 0.1.0"
+    spread_s: int | None = None  # first connect within so many seconds; None: the centre's word
 
 
 class Daemon:
@@ -92,7 +93,6 @@ class Daemon:
         rng: Rng,
         status: StatusDesk | None = None,
         core_type: type[SyncCore] = SyncCore,
-        spread_s: int | None = None,
     ) -> None:
         self._lane = lane
         self._signer = signer
@@ -108,7 +108,7 @@ class Daemon:
         self._dial_at_ms: int | None = None
         self._told_tip = NOWHERE
         view.refresh()
-        spread = self._last_spread_s() if spread_s is None else spread_s
+        spread = self._last_spread_s() if lane.spread_s is None else lane.spread_s
         self.core = core_type(view, rng, self._start_position(), store.dseq(), spread)
         self.alarms: list[str] = []  # newest last, at most 32
         self._act(self.core.start(), None)

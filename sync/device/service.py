@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +119,8 @@ def _serve(folder: Path, enrolled: Enrolled, spread_s: int | None) -> int:
     key = DeviceKey.load(folder / "identity" / "device.key")
     view, store = JournalReader(folder / "journal"), SyncStore(folder / "sync.db")
     status = StatusCall(enrolled.centre_url, enrolled.ca, key, enrolled.ring, lane.term, clock)
-    daemon = Daemon(
-        lane, key, enrolled.ring, view, store, link, clock, SystemRng(), status, spread_s=spread_s
-    )
+    lane = replace(lane, spread_s=spread_s)
+    daemon = Daemon(lane, key, enrolled.ring, view, store, link, clock, SystemRng(), status)
     watchdog = Watchdog(clock)
     watchdog.start()
     try:

@@ -149,3 +149,12 @@ def test_pins_are_hashed() -> None:
         assert len(pinned) > 10
         blocks = re.split(r"^(?=[a-z0-9.\-_\[\]]+==)", text, flags=re.M | re.I)[1:]
         assert all("--hash=sha256:" in block for block in blocks)
+
+
+def test_readme_names_files_that_exist() -> None:
+    """The life of a tap can be followed file by file."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    named = re.findall(r"`((?:protocols|firmware|terminal|sync|sim)/[\w/]+\.py)`", text)
+    assert len(named) >= 10
+    for name in named:
+        assert (ROOT / name).is_file(), name

@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from protocols.bus import cjt188, dlt645, modbus
 from protocols.card.apdu import Command, Response, describe
 from protocols.card.files import CardInfo, InfoLayout, PurseRecord, parse_fci
 from protocols.card.purse import DebitAnswer, PurchaseInit
@@ -169,5 +170,8 @@ _READERS: dict[str, Callable[[bytes], Shown]] = {
     "message": _message,
     "list-head": _list_head,
     "cards-list": _cards_list,
+    "modbus": lambda raw: _fields(modbus.Frame.decode(raw)),
+    "cjt188": lambda raw: _fields(cjt188.Frame.decode(raw)),
+    "dlt645": lambda raw: _fields(dlt645.Frame.decode(raw)),
 }
 KINDS: tuple[str, ...] = tuple(_READERS)

@@ -147,3 +147,15 @@ class DecodeKindError(OnecardError):
     """A kind of bytes that `decode` does not know."""
 
     code = "DECODE_KIND"
+
+
+class BusFrameError(FrameError):
+    """A bus frame that is none: field, offset, clause (Modbus, CJ/T 188, DL/T 645)."""
+
+    code = "BUS_FRAME"
+
+
+class ModbusExceptionError(BusFrameError):
+    """The board answered with a Modbus exception: function, exception."""
+
+    code = "MODBUS_EXCEPTION"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from protocols.bus import cjt188, dlt645, modbus
 from protocols.card.known_answers import check_load, check_purchase
 from protocols.card.known_keys import check_auth, check_diversify, check_secure_messaging
 from protocols.card.known_sheet import Check, Outcome, Sheet, read_hex, read_member
@@ -37,7 +38,12 @@ class Encodable(Protocol):
 
 
 # A protocol's decoder, or None where the frames of a protocol cannot be read yet.
-CODECS: dict[str, Callable[[bytes], Encodable]] = {"PN532": decode_frame}
+CODECS: dict[str, Callable[[bytes], Encodable]] = {
+    "PN532": decode_frame,
+    "Modbus RTU": modbus.Frame.decode,
+    "CJ/T 188": cjt188.Frame.decode,
+    "DL/T 645": dlt645.Frame.decode,
+}
 
 
 class Tally(NamedTuple):

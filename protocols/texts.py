@@ -122,4 +122,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ENROL_FORM": ("请求格式错误", "Request is too large or of the wrong form"),
     "CENTRE_SCHEMA": ("数据库版本不符", "Database is of a newer version: update the software"),
     "CENTRE_DOWN": ("中心不可用", "Centre or its database cannot be reached"),
+    # bus
+    "BUS_FRAME": ("设备通信错误", "Malformed frame on the bus"),
+    "MODBUS_EXCEPTION": ("设备拒绝指令", "The board refused a command"),
 }

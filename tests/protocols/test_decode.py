@@ -50,6 +50,9 @@ GOOD: dict[str, bytes] = {
     "message": sign1(Ack("c01", 1, 2, bytes(32), 3, 4).encode(), KEY),
     "list-head": sign1(head_of("cards", 2, b"x", 1).encode(), KEY),
     "cards-list": encode_set((1, 5, 2**80 - 1)),
+    "modbus": bytes.fromhex("01050200000F8C76"),
+    "cjt188": bytes.fromhex("FEFE6810011312190000000404A0170155CC16"),
+    "dlt645": bytes.fromhex("6801000000000068110433333433B316"),
 }
 
 

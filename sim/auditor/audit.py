@@ -115,6 +115,18 @@ class Auditor:
             text = f"{station.term} epoch {epoch}: seq {acked.seq} counts as acknowledged,"
             self._truth.broken("I2", f"{text} the books end at {next_seq - 1}")
 
+    def diverged(self, station: Station) -> bool:
+        """Whether the books hold records that an old copy of the disk does not.
+
+        One whose books end at or before it lost only what nobody else ever saw: that cannot show.
+        """
+        with ledger.opened(self._path) as connection:
+            for term, epoch, next_seq, tip, _ in connection.execute(_LANES):
+                if (term, epoch) == (station.term, station.restored) and next_seq > 1:
+                    rows = station.shadow.known(epoch)
+                    return next_seq - 1 > len(rows) or rows[next_seq - 2][1] != tip
+        return False
+
     def drained(self) -> bool:
         """Whether every terminal's newest epoch has arrived completely."""
         with ledger.opened(self._path) as connection:
@@ -143,7 +155,7 @@ class Auditor:
         for term, station in self._stations.items():
             for epoch, rows in sorted(station.shadow.rows.items()):
                 bodies = books.archive.get((term, epoch), [])
-                if station.restored == epoch:
+                if station.restored == epoch and self.diverged(station):
                     continue
                 if len(bodies) != len(rows):
                     text = f"{term} epoch {epoch}: {len(rows)} written, {len(bodies)} in the books"
@@ -172,18 +184,13 @@ class Auditor:
                 self._truth.broken("I4", text)
 
     def _restored(self, books: Books) -> None:
-        """An old copy that was put back is fenced, and the terminal lives in a new epoch."""
+        """An old copy that the books contradict is fenced, and lives on in a new epoch."""
         states = {(lane.term, lane.epoch): lane.state for lane in books.lanes}
         for term, station in self._stations.items():
-            if not station.restored:
+            if not station.restored or not self.diverged(station):
                 continue
             key = (term, station.restored)
             if key not in books.forks or states.get(key) not in (FENCED, CLOSED):
                 self._truth.broken("I6", f"{term} epoch {key[1]}: an old copy was not fenced")
             if station.epoch <= station.restored:
                 self._truth.broken("I6", f"{term}: no new epoch after an old copy was put back")
-
-
-def key_text(key: Key) -> str:
-    """A record's place as a person reads it."""
-    return f"{key[0]} epoch {key[1]} seq {key[2]}"

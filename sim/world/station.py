@@ -83,11 +83,13 @@ class Station(Peer):
         self.till: Till | None = None
         self.daemon: Daemon | None = None
         self.refused: str | None = None  # why the till process would not open its journal
+        self.deaths = 0  # of the till process
         self.rejoined_us: int | None = None  # the centre was heard since then
         self.restored = 0  # epoch of an old copy that was put back, 0 for none
         self.seen: Callable[[], None] = lambda: None  # somebody looks at the screen
         self.pruned: Callable[[Station, int, int], None] = lambda *_: None
         self.looked: Callable[[Station], None] = lambda _: None  # what does it believe?
+        self.diverged: Callable[[Station], bool] = lambda _: False  # from what the books hold
         self.booting: Callable[[Station], None] = lambda _: None  # the battery clock is read
         self._enrolled = enrolled
         self._heap = heap
@@ -294,6 +296,7 @@ class Station(Peer):
         self.reader.dead()
         self.disk.breaker.left = None
         if self.till is not None:
+            self.deaths += 1
             self._journal.close()
         if self._inbox is not None:
             self._inbox.close()
@@ -518,7 +521,7 @@ class Station(Peer):
         since_us = self.rejoined_us
         if row[1] == CAPTURE and self.restored == epoch and since_us is not None:
             late_us = self._heap.now_us - since_us
-            if late_us > DETECTED_US:
+            if late_us > DETECTED_US and self.diverged(self):
                 text = f"{self.term} seq {row[0]}: an old copy still sells {late_us} us after"
                 self._truth.broken("I6", f"{text} it spoke with the centre")
 

@@ -124,6 +124,7 @@ class World:
             station.booting = self.trouble.boot_clock
             station.pruned = self.auditor.forgotten
             station.looked = self.auditor.believes
+            station.diverged = self.auditor.diverged
         self.office.crashed = self.auditor.quick
 
     # ---- building

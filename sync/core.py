@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from firmware.base.rng import Rng
 from protocols.wire import SEGMENT_RECORDS_MAX
 from protocols.wire.chain import Position
 from protocols.wire.messages import Ack, Down, Grant, Halt, Need, Reject, Welcome
@@ -30,6 +31,7 @@ BACKOFF_MAX_MS = 300_000
 STABLE_MS = 60_000
 REFUSALS_BEFORE_STATUS = 5
 SPREAD_DEFAULT_S = 30
+BRANCH_SEGMENTS_MAX = 16  # of a forked journal; more stays in its volumes
 
 
 class Phase(Enum):
@@ -112,20 +114,13 @@ class _Flight:
     puback_ms: int | None = None
 
 
-class Chance(Protocol):
-    """Jitter, injected."""
-
-    def uniform_ms(self, low_ms: int, high_ms: int) -> int:
-        """A delay of low..high, both included."""
-
-
 class SyncCore:
     """One lane's uplink: `acked` only follows signed positions that match our own chain."""
 
     def __init__(
         self,
         view: JournalView,
-        rng: Chance,
+        rng: Rng,
         acked: Position,
         dseq: int = 0,
         spread_s: int = SPREAD_DEFAULT_S,
@@ -309,9 +304,8 @@ class SyncCore:
             self._hello_due_ms = now_ms + RETRY_HOLD_MS
             return [Keep("reject"), Alarm(message.code)]
         theirs = Position(message.epoch, max(message.start - 1, 0), message.prev)
-        if not 1 <= message.start <= self._view.tip().seq + 1:
-            return self._fork("JOURNAL_FORK", theirs, now_ms)
-        if self._view.hash_at(message.start - 1) != message.prev:
+        ours = 1 <= message.start <= self._view.tip().seq + 1
+        if not ours or self._view.hash_at(message.start - 1) != message.prev:
             return self._fork("JOURNAL_FORK", theirs, now_ms)
         self._rewind(message.start, now_ms)
         return self._pump(now_ms)
@@ -324,13 +318,11 @@ class SyncCore:
             return []
         if self._hello_due_ms is not None and now_ms >= self._hello_due_ms:
             return self._hello(now_ms)
-        if self.phase is Phase.STREAM and self._flights:
-            due = self._ack_due_ms()
-            if now_ms >= due:
-                self._flights.clear()  # the welcome says where to go on
-                self._cursor = self.acked.seq + 1
-                self.phase = Phase.HELLO
-                return self._hello(now_ms)
+        if self.phase is Phase.STREAM and self._flights and now_ms >= self._ack_due_ms():
+            self._flights.clear()  # the welcome says where to go on
+            self._cursor = self.acked.seq + 1
+            self.phase = Phase.HELLO
+            return self._hello(now_ms)
         return self._pump(now_ms)
 
     def deadline_ms(self) -> int | None:
@@ -368,7 +360,21 @@ class SyncCore:
         self._theirs = theirs
         self._flights.clear()
         self._hello_due_ms = now_ms + RETRY_HOLD_MS
-        return [Alarm(code), SendHello()] if fresh else [Alarm(code)]
+        return [Alarm(code), SendHello(), *self._branch()] if fresh else [Alarm(code)]
+
+    def _branch(self) -> list[SendSegment]:
+        """Our records behind the last common position, once: evidence, and perhaps the only one."""
+        found: list[SendSegment] = []
+        tip, first = self._view.tip().seq, self.acked.seq + 1
+        while first <= tip and len(found) < BRANCH_SEGMENTS_MAX:
+            found.append(self._cut(first, tip))
+            first = found[-1].last + 1
+        return found
+
+    def _cut(self, first: int, tip: int) -> SendSegment:
+        last = self._view.fit(first, min(tip, first + SEGMENT_RECORDS_MAX - 1))
+        assert first <= last <= tip, (first, last, tip)
+        return SendSegment(first, last)
 
     def _rewind(self, cursor: int, now_ms: int) -> None:
         self._cursor = cursor
@@ -385,11 +391,9 @@ class SyncCore:
             due = now_ms >= self._unsent_since_ms + self.flush_ms
             if waiting < SEGMENT_RECORDS_MAX and not due:
                 break
-            last = self._view.fit(self._cursor, min(tip, self._cursor + SEGMENT_RECORDS_MAX - 1))
-            assert self._cursor <= last <= tip, (self._cursor, last, tip)
-            actions.append(SendSegment(self._cursor, last))
-            self._flights.append(_Flight(last, now_ms))
-            self._cursor = last + 1
+            actions.append(sent := self._cut(self._cursor, tip))
+            self._flights.append(_Flight(sent.last, now_ms))
+            self._cursor = sent.last + 1
         if self._cursor > tip:
             self._unsent_since_ms = None
         return actions

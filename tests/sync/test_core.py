@@ -8,6 +8,7 @@ from sim.memory_lane import TERM, Lane, ack, welcome
 from sync.core import (
     ACK_AFTER_PUBACK_MS,
     ACK_AFTER_SEND_MS,
+    BRANCH_SEGMENTS_MAX,
     HELLO_ANSWER_MS,
     HELLO_EVERY_MS,
     RETRY_HOLD_MS,
@@ -99,7 +100,7 @@ def test_position_beyond_our_tip_is_rollback(how: str) -> None:
         core.connected(0)
         core.hello_sent(5)
     actions = core.received(ack(ahead) if how == "ack" else welcome(ahead), 0)
-    assert actions == [Keep(how), Alarm("JOURNAL_ROLLBACK"), SendHello()]
+    assert actions == [Keep(how), Alarm("JOURNAL_ROLLBACK"), SendHello(), SendSegment(1, 5)]
     assert core.phase is Phase.FORKED
     assert core.positions() == (lane.at(5), ahead)  # an acked above the tip: the centre fences
     assert core.acked == lane.at(0)
@@ -115,12 +116,28 @@ def test_foreign_hash_is_fork(how: str) -> None:
         core.connected(0)
         core.hello_sent(5)
     actions = core.received(ack(other) if how == "ack" else welcome(other), 0)
-    assert actions == [Keep(how), Alarm("JOURNAL_FORK"), SendHello()]
+    assert actions == [Keep(how), Alarm("JOURNAL_FORK"), SendHello(), SendSegment(1, 5)]
     assert core.fork_code == "JOURNAL_FORK"
     assert core.positions() == (lane.at(3), other)  # two hashes at one place
     core.hello_sent(7)
     assert SendHello() not in core.received(welcome(other, t1=7), 1)  # said once, then hourly
     assert core.received(ack(lane.at(5)), 1) == []  # no further ack counts while forked
+
+
+def test_a_forked_branch_is_handed_over_once() -> None:
+    """What the centre did not acknowledge goes to its quarantine, bounded, and is not repeated."""
+    lane = lane_of(2_000)
+    core = core_of(lane, acked=150)
+    core.connected(0)
+    core.hello_sent(5)
+    actions = core.received(welcome(Position(1, 160, bytes(32))), 0)
+    sent = [action for action in actions if isinstance(action, SendSegment)]
+    assert sent[0] == SendSegment(151, 250)
+    assert len(sent) == BRANCH_SEGMENTS_MAX
+    core.connected(1)
+    core.hello_sent(6)
+    again = core.received(welcome(Position(1, 160, bytes(32)), t1=6), 1)
+    assert not [action for action in again if isinstance(action, SendSegment)]
 
 
 def test_old_ack_is_a_no_op_but_a_wrong_one_forks() -> None:

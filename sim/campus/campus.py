@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -188,13 +189,14 @@ class Campus:
             till.lift()
 
     def stop(self) -> None:
-        """End every process, tills first."""
-        for till in self.tills.values():
-            till.stop()
-        self.central.stop()
-        self.broker.stop()
-        self.cutter.close()
-        self.engine.dispose()
+        """End every process, tills first; the others too when one gives trouble."""
+        with ExitStack() as last_first:
+            last_first.callback(self.engine.dispose)
+            last_first.callback(self.cutter.close)
+            last_first.callback(self.broker.stop)
+            last_first.callback(self.central.stop)
+            for till in self.tills.values():
+                last_first.callback(till.stop)
 
     # --- looking ------------------------------------------------------------------------------
 

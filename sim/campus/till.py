@@ -211,5 +211,6 @@ class TillRig:
         """End both processes and the wire."""
         self.terminal.stop()
         self.daemon.stop()
-        if self.chip is not None:
-            self.chip.stop()
+        chip, self.chip = self.chip, None
+        if chip is not None:
+            chip.stop()

@@ -16,7 +16,7 @@ from firmware.base.rng import SystemRng
 from protocols.wire import cbor
 from sim.brokers import wait_listening
 from sim.campus.burst import everywhere, kill_broker, serve
-from sim.campus.campus import Campus, CampusPlan, journal_tip, wait_until
+from sim.campus.campus import Campus, CampusPlan, wait_until
 from sim.campus.compare import asn_of, shadows
 from sim.campus.ledger_truth import Witness, judge
 from sim.campus.till import TillPlan, TillRig

@@ -23,7 +23,7 @@ _CHECKS: tuple[tuple[str, shape.Check], ...] = (
     ("part", shape.uint(63)),
     ("term", shape.text(12)),
     ("epoch", shape.uint(shape.U32_MAX)),
-    ("first", shape.uint()),
+    ("first", shape.uint(shape.UINT_MAX - SEGMENT_RECORDS_MAX)),
     ("prev", shape.raw(32)),
     ("tip", shape.raw(32)),
     ("sent", shape.uint()),

@@ -12,7 +12,7 @@ from protocols.errors import WireFormError
 
 Check = Callable[[Any, str, int], Any]
 U32_MAX = 2**32 - 1
-U64_MAX = 2**64 - 1
+UINT_MAX = 2**62 - 1  # the sum of two still fits a signed 64-bit column of any database
 
 
 def bad(field: str, position: int) -> WireFormError:
@@ -20,7 +20,7 @@ def bad(field: str, position: int) -> WireFormError:
     return WireFormError(field=field, offset=position, clause="wire.cddl")
 
 
-def uint(limit: int = U64_MAX) -> Check:
+def uint(limit: int = UINT_MAX) -> Check:
     """An unsigned integer up to `limit`."""
 
     def check(value: Any, field: str, position: int) -> int:
@@ -45,10 +45,10 @@ def raw(size: int | None = None, limit: int = 65_536) -> Check:
 
 
 def text(limit: int = 64) -> Check:
-    """A text string of at most `limit` characters."""
+    """A text string of at most `limit` characters without NUL, which PostgreSQL cannot hold."""
 
     def check(value: Any, field: str, position: int) -> str:
-        if type(value) is not str or len(value) > limit:
+        if type(value) is not str or len(value) > limit or "\0" in value:
             raise bad(field, position)
         return value
 
@@ -74,7 +74,7 @@ def versions(value: Any, field: str, position: int) -> dict[str, int]:
     if type(value) is not dict or len(value) > 32:
         raise bad(field, position)
     for name, version in value.items():
-        if type(name) is not str or type(version) is not int or not 0 <= version <= U64_MAX:
+        if type(name) is not str or type(version) is not int or not 0 <= version <= UINT_MAX:
             raise bad(field, position)
     return dict(value)
 

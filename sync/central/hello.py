@@ -21,6 +21,7 @@ from sync.central.lanes import grant_of
 from sync.central.lists import Publisher, versions
 
 CLOCK_SLACK_US = 2_000_000
+DSEQ_AHEAD_MAX = 1_000_000  # how far a terminal's dseq may stand above ours and still be believed
 
 _boot, _lane, _terminal = schema.boot, schema.lane, schema.terminal
 _BOOT = select(_boot.c.seq).where(
@@ -34,7 +35,11 @@ _OFFSET = (
 )
 _DSEQ_SEEN = (
     update(_terminal)
-    .where(_terminal.c.id == bindparam("t"), _terminal.c.dseq < bindparam("d"))
+    .where(
+        _terminal.c.id == bindparam("t"),
+        _terminal.c.dseq < bindparam("d"),
+        _terminal.c.dseq >= bindparam("d") - DSEQ_AHEAD_MAX,
+    )
     .values(dseq=bindparam("d"))
 )
 _COMMANDS = select(schema.command.c.cose).where(

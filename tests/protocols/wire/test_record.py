@@ -40,13 +40,13 @@ CAPTURE = Record(
 )  # fmt: skip
 RECORDS = st.builds(
     Record,
-    seq=st.integers(1, 2**64 - 1),
+    seq=st.integers(1, 2**62 - 1),
     kind=st.sampled_from([Kind.MARK, Kind.ABANDON, Kind.RESIDUAL_UP]),
     flags=st.integers(0, 1),
     wall_us=st.integers(0, 2**60),
     mono_us=st.integers(0, 2**60),
     boot_no=st.integers(0, 2**32 - 1),
-    ref=st.none() | st.integers(0, 2**64 - 1),
+    ref=st.none() | st.integers(0, 2**62 - 1),
     inst=st.none() | st.binary(max_size=16),
     ctr=st.none() | st.integers(0, 65_535),
     fen=st.integers(0, 2**32 - 1),

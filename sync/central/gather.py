@@ -35,11 +35,30 @@ _CARDS = (
     )
     .where(_card.c.asn.in_(bindparam("asns", expanding=True)))
 )
-_intent = schema.intent
-_INTENTS = select(_intent.c.seq, _intent.c.body, _intent.c.abandoned, _intent.c.decided).where(
-    _intent.c.terminal == bindparam("t"),
-    _intent.c.epoch == bindparam("e"),
-    _intent.c.seq.in_(bindparam("seqs", expanding=True)),
+_intent, _doubt = schema.intent, schema.doubt
+_INTENTS = (
+    select(
+        _intent.c.seq,
+        _intent.c.body,
+        _intent.c.abandoned,
+        _intent.c.decided,
+        _doubt.c.seq.label("doubt"),
+    )
+    .select_from(
+        _intent.outerjoin(
+            _doubt,
+            and_(
+                _doubt.c.terminal == _intent.c.terminal,
+                _doubt.c.epoch == _intent.c.epoch,
+                _doubt.c.seq == _intent.c.seq,
+            ),
+        )
+    )
+    .where(
+        _intent.c.terminal == bindparam("t"),
+        _intent.c.epoch == bindparam("e"),
+        _intent.c.seq.in_(bindparam("seqs", expanding=True)),
+    )
 )
 _transfer, _reversal = schema.transfer, schema.reversal
 _SALES = (
@@ -134,6 +153,7 @@ def _fill(
                 abandoned=bool(row.abandoned),
                 decided=DoubtState(row.decided),
                 stored=True,
+                doubted=row.doubt is not None,
             )
         strangers = {i.record.inst for i in view.intents.values()} - view.cards.keys()
         if strangers:
@@ -141,5 +161,5 @@ def _fill(
             view.cards = {**view.cards, **known}
     back = {r.ref for r in records if r.kind == Kind.REVERSAL and r.ref is not None} - here
     if back:
-        for row in connection.execute(_SALES, {"t": key[0], "e": key[1], "seqs": sorted(back)}):
-            view.sales[row.seq] = Sale(row.debit, row.fen, 0 if row.by is None else 1)
+        for sale in connection.execute(_SALES, {"t": key[0], "e": key[1], "seqs": sorted(back)}):
+            view.sales[sale.seq] = Sale(sale.debit, sale.fen, 0 if sale.by is None else 1)

@@ -74,8 +74,8 @@ def _open(record: Record, view: LaneView) -> OpenIntent | None:
 
 
 def _intent(record: Record, view: LaneView) -> Posting:
-    if record.get("means") != 0 or record.inst is None or record.ctr is None:
-        return _unbooked(record, view)  # pay codes and channels have no rules yet
+    if record.get("means") != 0 or record.inst is None or record.ctr is None or not record.fen:
+        return _unbooked(record, view)  # pay codes and channels have no rules yet; 0 fen never
     return Posting(effects=(Effect("open", record.seq),))
 
 

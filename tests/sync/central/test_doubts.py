@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocols.wire.messages import Cmd
+from protocols.wire.messages import Ack, Cmd
 from protocols.wire.record import Kind, own_of
-from tests.sync.central.pens import shown
+from tests.sync.central.pens import csr_of, key_of, shown
 
 TORN = "suspense:torn"
 
@@ -168,3 +168,17 @@ def test_forged_evidence_denies_the_card(campus: Any, pens: Any) -> None:
     assert campus.value("SELECT count(*) FROM alarm WHERE code = 'CARD_FORGED'") == 1
     campus.centre.clear_suspect(campus.idem(), "office", chip.asn)
     assert campus.value("SELECT n_item FROM list_version WHERE version = 3") == 0
+
+
+def test_tail_that_tells_of_a_doubt_the_centre_made_itself(campus: Any, pens: list[Any]) -> None:
+    """An INTENT left open by a replaced device is a doubt here; its own DOUBT comes with the tail."""
+    pen, chip = pens[0], campus.card()
+    intent = pen.intent(chip, 100)
+    campus.give(pen.segment())
+    claim = campus.centre.replace_terminal(campus.idem(), "office", pen.code)
+    campus.enroller.admit(claim, csr_of(key_of(900)))
+    assert campus.doubts() == [(0, None)]
+    campus.centre.lane_reopen(campus.idem(), ("a", "b"), pen.code, 1)
+    pen.doubt(intent, "restart")
+    assert isinstance(campus.give(pen.segment())[-1], Ack)
+    assert campus.doubts() == [(0, None)]

@@ -159,3 +159,33 @@ class ModbusExceptionError(BusFrameError):
     """The board answered with a Modbus exception: function, exception."""
 
     code = "MODBUS_EXCEPTION"
+
+
+class CodeError(OnecardError):
+    """Base of what a keyed reservation code can be refused for (codes.md §2.5)."""
+
+    code = "RESV"
+
+
+class CodeLengthError(CodeError):
+    """Not nine digits: no guess."""
+
+    code = "RESV_LENGTH"
+
+
+class CodeTypoError(CodeError):
+    """The check digit does not fit: a typing fault, no guess."""
+
+    code = "RESV_TYPO"
+
+
+class LeaseError(CodeError):
+    """The lease is not in a state for this: reason."""
+
+    code = "LEASE_STATE"
+
+
+class LeaseForgedError(CodeError):
+    """A grant for another stall or another epoch, or not signed by a stall of this bathhouse."""
+
+    code = "LEASE_FORGED"

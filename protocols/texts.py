@@ -125,4 +125,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     # bus
     "BUS_FRAME": ("设备通信错误", "Malformed frame on the bus"),
     "MODBUS_EXCEPTION": ("设备拒绝指令", "The board refused a command"),
+    # reservation codes
+    "RESV": ("预约码无效", "Reservation code refused"),
+    "RESV_LENGTH": ("请输入9位预约码", "Key the 9 digits of your code"),
+    "RESV_TYPO": ("输错了，请重新输入", "Mistyped: key it again"),
+    "LEASE_STATE": ("预约码不可用", "This code cannot be used here now"),
+    "LEASE_FORGED": ("预约码无效", "Hand-over not valid"),
 }

@@ -203,6 +203,11 @@ class Disk:
                     found[wal] = raw if durable else raw[: _synced(path, raw)]
         return found
 
+    def first_seqs(self, epoch: int) -> list[int]:
+        """Where each volume of an epoch begins."""
+        names = (path.name for path in self.folder.glob(f"E{epoch:05d}-*.db"))
+        return sorted(int(name[:-3].split("-")[1]) for name in names)
+
     def put(self, image: Image) -> None:
         """Make the folder hold exactly these files."""
         for path in sorted(self.folder.iterdir()):

@@ -6,9 +6,7 @@ the supervisor would. Nothing is polled: `Poll` and `turn` are called when somet
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from firmware.drivers.soft_sam import SoftSam
@@ -16,24 +14,21 @@ from firmware.ports import Beep, Key, Screen
 from protocols.card.card_profile import CardProfile
 from protocols.card.suite import Pboc3Des
 from protocols.money import parse_yuan
-from protocols.wire import topics
 from protocols.wire.chain import Position
-from protocols.wire.cose import KeyRing, P256Signer
 from protocols.wire.messages import Grant
 from sim.world.chance import Chance
 from sim.world.clock import NodeClock
 from sim.world.disk import Disk, Image, PowerLostError, Row, Shadow
 from sim.world.heap import SECOND_US, Heap
-from sim.world.parts import Parts, StationReader
+from sim.world.parts import Parts
 from sim.world.reader import Plastic, Reader
-from sim.world.transport import Peer, SimLink, SimTransport
+from sim.world.timer import SessionTimer
+from sim.world.transport import SimTransport
 from sim.world.truth import CAPTURE, Truth
-from sync.core import Phase
-from sync.device.daemon import Daemon, Lane
-from sync.device.store import SyncStore
+from sim.world.uplink import POLL_US, Enrolment, Uplink
 from terminal.acks import CentreWord
 from terminal.boot import STOPPERS, newest_grant
-from terminal.canteen.moves import Due, State, Timer
+from terminal.canteen.moves import State
 from terminal.canteen.news import News
 from terminal.canteen.screen import OWN_TEXTS
 from terminal.canteen.till import Poll, Ports, Till, TillConfig, TillEvent
@@ -41,8 +36,6 @@ from terminal.inbox import InboxFile
 from terminal.ledger.recovery import open_journal
 from terminal.lists import ListDesk
 
-POLL_US = 100_000  # the pace of both processes' own polls
-IDLE_POLL_US = 4 * SECOND_US
 RESTART_US = (1 * SECOND_US, 5 * SECOND_US)
 REPAIR_US = (30 * SECOND_US, 600 * SECOND_US)
 VOLUME_RECORDS = 100
@@ -50,21 +43,7 @@ DETECTED_US = 60 * SECOND_US  # an old copy sells no longer after it has spoken 
 PAID_TEXT = OWN_TEXTS["PAID"][0]
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolment:
-    """What enrolment left on this device, and its SAM's keys."""
-
-    site: str
-    term: str
-    part: int
-    signer: P256Signer
-    ring: KeyRing
-    grant: Grant
-    tid: bytes
-    mpk: bytes
-
-
-class Station(Peer):
+class Station:
     """The device with everything that runs on it."""
 
     def __init__(
@@ -81,7 +60,6 @@ class Station(Peer):
         self.folder = folder
         self.powered = False
         self.till: Till | None = None
-        self.daemon: Daemon | None = None
         self.refused: str | None = None  # why the till process would not open its journal
         self.deaths = 0  # of the till process
         self.rejoined_us: int | None = None  # the centre was heard since then
@@ -94,7 +72,6 @@ class Station(Peer):
         self._enrolled = enrolled
         self._heap = heap
         self._chance = chance
-        self._transport = transport
         self._truth = truth
         self._parts = parts
         drift = chance.stream(self.term, "drift").between(-200, 200)
@@ -115,20 +92,24 @@ class Station(Peer):
         self.sam = SoftSam(enrolled.mpk, enrolled.tid, 1, suite, development=True)
         self._profile = CardProfile()
         self._life = 0
-        self._timer = 0
+        self._timer = SessionTimer(heap, self.term, self.give)
         self._poll_us: int | None = None
-        self._turn_us: int | None = None
-        self._wake = (0, 0)
         self._inbox: InboxFile | None = None
-        self._store: SyncStore | None = None
-        self._view: StationReader | None = None
         self._volumes: list[int] = []
         self._repairing = False
         self._granted: bytes | None = None
         self._forgery: Callable[[], dict[str, bytes]] | None = None
         self._uplinked = self.shadow.tip()  # the daemon was told of everything up to here
-        transport.register(
-            self.term, self, topics.terminal_filters(enrolled.site, self.term), keeps=False
+        self.uplink = Uplink(
+            enrolled,
+            folder,
+            heap,
+            chance,
+            transport,
+            self.clock,
+            parts,
+            self._heard,
+            self._pubacked,
         )
 
     # ---- life
@@ -140,14 +121,13 @@ class Station(Peer):
         self.booting(self)
         self._truth.count("boots")
         self._start_till()
-        self._start_daemon()
+        self.uplink.start()
 
     def cut_power(self, *, restore: Image | None = None) -> None:
         """Everything is dropped; the disk keeps what was synced, or an old copy of itself."""
         image = self.disk.image(powered=False) if restore is None else restore
-        self._transport.hang_up(self.term)
         self._drop_till()
-        self._drop_daemon()
+        self.uplink.drop()
         self.disk.put(image)
         self.powered = False
 
@@ -158,30 +138,17 @@ class Station(Peer):
 
     def kill_daemon(self) -> None:
         """The same for the daemon."""
-        self._transport.hang_up(self.term)
-        self._drop_daemon()
-        self._later(RESTART_US, b"restart", self._start_daemon)
+        self.uplink.drop()
+        self._later(RESTART_US, b"restart", self._start_uplink)
 
     def backup(self) -> tuple[Image, bytes | None, dict[int, int]]:
         """A copy of this disk as it is: journal, sync.db, how long each epoch was."""
-        sync = self.folder / "sync.db"
-        kept = None
-        if self._store is not None:
-            copy = sqlite3.connect(":memory:")
-            source = sqlite3.connect(sync)
-            source.backup(copy)
-            source.close()
-            kept = copy.serialize()
-            copy.close()
-        return self.disk.image(powered=True), kept, self.shadow.lengths()
+        return self.disk.image(powered=True), self.uplink.backup(), self.shadow.lengths()
 
     def restore(self, image: Image, sync: bytes | None, lengths: dict[int, int]) -> None:
         """An old copy of the disk is put back and started."""
         self.cut_power(restore=image)
-        for path in sorted(self.folder.glob("sync.db*")):
-            path.unlink()
-        if sync is not None:
-            (self.folder / "sync.db").write_bytes(sync)
+        self.uplink.put_back(sync)
         gone = self.shadow.roll_back(lengths)
         self._truth.count("abandoned", gone)
         self.restored = self.epoch
@@ -194,15 +161,14 @@ class Station(Peer):
 
     def _forge(self) -> None:
         words, self._forgery = self._forgery, None
-        if words is not None and self._store is not None:
-            self._store.keep(words())
-            self.poll_soon()
+        if words is not None:
+            self.uplink.keep(words())
             self._heap.after(3 * POLL_US, self.term, b"believed?", lambda: self.looked(self))
 
     def close(self) -> None:
         """The world ends."""
         self._drop_till()
-        self._drop_daemon()
+        self.uplink.drop()
 
     def give(self, event: TillEvent) -> None:
         """An event for the till; a cut may fall into the middle of it."""
@@ -268,10 +234,12 @@ class Station(Peer):
         self.refused = None
         desk = ListDesk(self._enrolled.ring)
         news = News(self._inbox, word, desk, journal, self.clock, grant.hw0_us)
-        ports = Ports(journal, self.reader, self.sam, news, self, self.clock, self, self._profile)
+        ports = Ports(
+            journal, self.reader, self.sam, news, self, self.clock, self._timer, self._profile
+        )
         config = TillConfig(roll_records=VOLUME_RECORDS, keep_days=0)
         self.till = Till(ports, config, self._parts.rules)
-        self._volumes = self._first_seqs()
+        self._volumes = self.disk.first_seqs(self.epoch)
         self._journal = journal
         try:
             self.till.start()
@@ -291,7 +259,7 @@ class Station(Peer):
 
     def _drop_till(self) -> None:
         self._life += 1
-        self._timer += 1
+        self._timer.disarm()
         self._poll_us = None
         self.reader.dead()
         self.disk.breaker.left = None
@@ -305,7 +273,7 @@ class Station(Peer):
     def _after_till(self, till: Till) -> None:
         if self.shadow.tip() != self._uplinked:
             self._uplinked = self.shadow.tip()
-            self._turn_soon()
+            self.uplink.turn_soon()
         if till.session.state is State.FAULT and not self._repairing:
             self._repairing = True
             self._later(REPAIR_US, b"repair", self._repair)
@@ -338,7 +306,7 @@ class Station(Peer):
         self._look_for_pruned()
 
     def _look_for_pruned(self) -> None:
-        there = self._first_seqs()
+        there = self.disk.first_seqs(self.epoch)
         if there != self._volumes:
             epoch, kept = self.epoch, there[0] if there else 1
             gone = [first for first in self._volumes if first < kept]
@@ -346,10 +314,6 @@ class Station(Peer):
             if gone:
                 self._truth.count("pruned")
                 self.pruned(self, epoch, kept - 1)
-
-    def _first_seqs(self) -> list[int]:
-        names = (path.name for path in (self.folder / "journal").glob(f"E{self.epoch:05d}-*.db"))
-        return sorted(int(name[:-3].split("-")[1]) for name in names)
 
     # ---- ports of the till
 
@@ -366,21 +330,6 @@ class Station(Peer):
 
     paying: bytes = b""  # whose card lies on the reader, for the truth
 
-    def arm(self, timer: Timer, delay_ms: int) -> None:
-        """The session timer."""
-        self._timer += 1
-        mine = self._timer
-        what = b"timer" + timer.value.encode()
-        self._heap.after(delay_ms * 1_000, self.term, what, lambda: self._due(mine, timer))
-
-    def disarm(self) -> None:
-        """Stop the session timer."""
-        self._timer += 1
-
-    def _due(self, mine: int, timer: Timer) -> None:
-        if mine == self._timer:
-            self.give(Due(timer))
-
     def _put(self, card: Plastic) -> None:
         try:
             self.reader.put(card)
@@ -390,105 +339,22 @@ class Station(Peer):
     def _debited(self, card: Plastic) -> None:
         self._truth.debited(self.term, self.epoch, self.paying)
 
-    # ---- the daemon
+    # ---- from the daemon
 
-    def _start_daemon(self) -> None:
-        if not self.powered or self.daemon is not None:
-            return
-        one = self._enrolled
-        self._store = SyncStore(self.folder / "sync.db")
-        self._view = StationReader(self.folder / "journal")
-        self.daemon = Daemon(
-            Lane(one.site, one.part, one.term),
-            one.signer,
-            one.ring,
-            self._view,
-            self._store,
-            SimLink(self._transport, self.term),
-            self.clock,
-            self._chance.stream(self.term, "daemon"),
-            core_type=self._parts.core_type,
-        )
-        self._after_daemon()
-
-    def _drop_daemon(self) -> None:
-        self._wake = (0, self._wake[1] + 1)
-        self._turn_us = None
-        if self.daemon is not None:
-            assert self._store is not None, self.term
-            assert self._view is not None, self.term
-            self._view.close()
-            self._store.close()
-        self.daemon = self._store = self._view = None
-
-    def on_connected(self) -> None:
-        """The session is up."""
-        if self.daemon is not None:
-            self.daemon.connected()
-            self._after_daemon()
-
-    def on_lost(self, *, refused: bool, reason: str) -> None:
-        """The session is down."""
-        if self.daemon is not None:
-            self.daemon.lost(refused=refused, reason=reason)
-            self._after_daemon()
-
-    def on_puback(self, number: int) -> None:
-        """The broker has a publication."""
-        if self.daemon is not None:
-            last = self.daemon._segments.get(number)
-            self.daemon.puback(number)
-            if self._parts.puback_counts and last is not None and self.till is not None:
-                digest = self._journal.hash_at(last)
-                self._journal.note_ack(Position(self.epoch, last, digest or b""))
-            self._after_daemon()
-
-    def on_message(self, topic: str, payload: bytes, mid: int) -> None:
-        """A message from the centre."""
-        if self.daemon is not None:
-            self.daemon.inbound(topic, payload)
-            self._after_daemon()
-            self.poll_soon()
-            self._wait_for_grant()
-            if self.restored == self.epoch and self.rejoined_us is None:
-                answered = self.daemon.core.phase in (Phase.STREAM, Phase.FORKED)
-                self.rejoined_us = self._heap.now_us if answered else None
-
-    def _wait_for_grant(self) -> None:
-        """A till process that refused its journal starts again when a grant has come."""
-        assert self._store is not None, self.term
-        grant = self._store.kept("grant")
+    def _heard(self) -> None:
+        """Something from the centre may lie in sync.db."""
+        self.poll_soon()
+        grant = self.uplink.kept("grant")
         if self.till is None and self.refused is not None and grant != self._granted:
-            self._granted = grant
+            self._granted = grant  # a till that refused its journal starts again with a new epoch
             self._later(RESTART_US, b"granted", self._start_till)
+        if self.restored == self.epoch and self.rejoined_us is None and self.uplink.answered:
+            self.rejoined_us = self._heap.now_us
 
-    def _turn_soon(self) -> None:
-        if self.daemon is None or self._turn_us is not None:
-            return
-        self._turn_us = self._heap.now_us + POLL_US
-        self._heap.at(self._turn_us, self.term, b"turn", self._turn)
-
-    def _turn(self) -> None:
-        self._turn_us = None
-        if self.daemon is not None:
-            self.daemon.turn()
-            self._after_daemon()
-
-    def _after_daemon(self) -> None:
-        assert self.daemon is not None, self.term
-        wake_ms = self.daemon.wake_ms()
-        at_us = 0 if wake_ms is None else self.clock.at_mono_us(wake_ms * 1_000)
-        if at_us == self._wake[0]:
-            return
-        self._wake = (at_us, self._wake[1] + 1)
-        mine = self._wake[1]
-        if at_us:
-            self._heap.at(at_us, self.term, b"wake", lambda: self._woken(mine))
-
-    def _woken(self, mine: int) -> None:
-        if mine == self._wake[1]:
-            self._wake = (0, mine)
-            self._turn()
+    def _pubacked(self, last: int) -> None:
+        if self._parts.puback_counts and self.till is not None:
+            digest = self._journal.hash_at(last)
+            self._journal.note_ack(Position(self.epoch, last, digest or b""))
 
     # ---- inside
 
@@ -505,6 +371,10 @@ class Station(Peer):
         self.cut_power()
         span = (20 * SECOND_US, 600 * SECOND_US)
         self._later(span, b"power", self._power_back)
+
+    def _start_uplink(self) -> None:
+        if self.powered:
+            self.uplink.start()
 
     def _power_back(self) -> None:
         if not self.powered:

@@ -120,7 +120,7 @@ class Trouble:
     def _kill(self, station: Station) -> Callable[[], None]:
         def act() -> None:
             stream = self._chance.stream(station.term, "kill-which")
-            if stream.likely(300_000) and station.daemon is not None:
+            if stream.likely(300_000) and station.uplink.running:
                 station.kill_daemon()
             else:
                 station.disk.breaker.arm(stream.between(1, 30), process_only=True)

@@ -19,10 +19,11 @@ from sim.world.heap import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Heap
 from sim.world.office import SITE, Office
 from sim.world.parts import PRODUCT, Parts
 from sim.world.people import Counter, Errand, tear_of
-from sim.world.station import Enrolment, Station
+from sim.world.station import Station
 from sim.world.transport import SimTransport
 from sim.world.trouble import Crimes, Trouble
 from sim.world.truth import Holder, Truth, Violation
+from sim.world.uplink import Enrolment
 
 MEALS_US = (  # from the world's midnight, 04:00 on campus
     (2 * HOUR_US + 30 * MINUTE_US, 5 * HOUR_US),

@@ -210,6 +210,10 @@ class Facts(Protocol):
     record_only_fen_max: int
 
     @property
+    def sam_known(self) -> bool:
+        """Whether the SAM has told its terminal number; without it no INITIALIZE can be made."""
+
+    @property
     def tid(self) -> bytes:
         """The SAM's terminal number."""
 

@@ -30,9 +30,14 @@ class TillFacts:
         self.record_only_fen_max: int = config.record_only_fen_max
 
     @property
+    def sam_known(self) -> bool:
+        """Whether the SAM has told its terminal number."""
+        return self._sam is not None
+
+    @property
     def tid(self) -> bytes:
-        """The SAM's terminal number; no sale starts before it is known."""
-        assert self._sam is not None, "ask_sam came first, else SAM_FAIL closes the till"
+        """The SAM's terminal number; no tap goes so far before it is known."""
+        assert self._sam is not None, "a tap ends as SAM_FAIL before it needs the number"
         return self._sam.tid
 
     def ask_sam(self) -> None:
@@ -74,11 +79,19 @@ class TillFacts:
         return self.now_ms() - self._last_paid[1] < self._cooldown_ms
 
     def sale_refusal(self, asn: bytes, fen: int) -> str | None:
-        """The code by which policy refuses this sale."""
-        policy = self._ports.news.desk.current.policy
-        if policy is None:
+        """The code by which policy refuses this sale.
+
+        The till itself may be stopped meanwhile: a card in doubt is still judged then, but neither
+        it nor the next card is debited anew.
+        """
+        news = self._ports.news
+        lists = news.desk.current
+        policy = lists.policy
+        if news.stop is not None:
+            return news.stop
+        if policy is None or lists.missing(self.state.versions) is not None:
             return "LIST_MISSING"
-        quiet_ms = self._ports.news.silence.quiet_ms(self.now_ms())
+        quiet_ms = news.silence.quiet_ms(self.now_ms())
         return sale_refusal(policy, self.state, asn, fen, self.wall_us(), quiet_ms)
 
     def rights(self, asn: bytes) -> frozenset[str]:

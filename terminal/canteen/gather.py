@@ -101,7 +101,12 @@ def newest_record(facts: Facts) -> Generator[Ask, Answer, bytes | None]:
     if not profile.record_pin_free:
         return None
     answer = yield from exchange(purse.read_record(profile.sfi_record, 1, profile.record_len))
-    return answer.body if answer.ok and answer.body else None
+    return _carried(answer, facts) if answer.ok else None
+
+
+def _carried(answer: Response, facts: Facts) -> bytes | None:
+    """A record's bytes as INTENT carries them; more than was asked for is no record."""
+    return answer.body if 0 < len(answer.body) <= facts.profile.record_len else None
 
 
 def initialise(facts: Facts, fen: Fen) -> Generator[Ask, Answer, PurchaseInit | int]:
@@ -163,7 +168,7 @@ def _records(
             return None, None
         if not answer.ok:
             break
-        prev = answer.body if prev is None else prev
+        prev = _carried(answer, facts) if prev is None else prev
         try:
             record = PurseRecord.decode(answer.body)
         except CardRecordError:

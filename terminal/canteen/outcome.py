@@ -31,12 +31,14 @@ from terminal.canteen.moves import (
 if TYPE_CHECKING:
     from terminal.canteen.till import Ports
 
+UID_BYTES_MAX = 10  # ISO 14443: three cascade levels; what a reader tells beyond is no UID
+
 
 def order_of(action: StartTap, session: Session, ports: Ports) -> Order:
     """The order of a tap; `sale` is [id, mode, digest, lines, tariff version] of INTENT."""
     tariff = ports.news.desk.current.versions.get("tariff")
     sale = (ports.journal.tip.seq, session.mode.value, None, None, tariff)
-    return Order(action.fen, sale, action.uid, action.hold)
+    return Order(action.fen, sale, action.uid[:UID_BYTES_MAX], action.hold)
 
 
 def event_of(outcome: Outcome, rights: frozenset[str], *, held: bool) -> Event:

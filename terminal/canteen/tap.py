@@ -90,6 +90,8 @@ def tap(order: Order, facts: Facts, rules: TapRules) -> Tap:
         return CutOff(fault.reason)
     if isinstance(card, Refused):
         return card
+    if not facts.sam_known:  # a doubt may be open before the SAM answered for the first time
+        return Refused("SAM_FAIL", card.asn)
     hold = order.hold
     if hold is not None and hold.asn != card.asn:
         if facts.now_ms() - hold.since_ms < OTHER_CARD_MS:

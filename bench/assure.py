@@ -20,10 +20,10 @@ from pathlib import Path
 
 from firmware.base.rng import SystemRng
 from sim.campus.burst import KINDS, Burst, Killer, heal
-from sim.campus.campus import Campus, CampusPlan, Wire
+from sim.campus.campus import Campus, CampusPlan
 from sim.campus.ledger_truth import Truth, Witness, judge
 from sim.campus.tears import Scenario, Share, Stage, whole
-from sim.campus.till import TillPlan
+from sim.campus.till import TillPlan, Wire
 from sim.pcsc import PcscStage
 
 Result = dict[str, object]

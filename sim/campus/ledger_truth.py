@@ -156,7 +156,7 @@ def judge(campus: Campus, witness: Witness, *, audit: bool = True) -> Truth:
         purses_off=_purses_off(engine, campus.cards),
         money_off_fen=_money_off(campus),
     )
-    _look_up(truth, witness, booked, debits)
+    look_up(truth, witness, booked, debits)
     if audit:
         ok, checks = campus.audit()
         truth.violations = [f"{c['invariant']}: {c['detail']}" for c in checks if not c["ok"]]
@@ -164,7 +164,7 @@ def judge(campus: Campus, witness: Witness, *, audit: bool = True) -> Truth:
     return truth
 
 
-def _look_up(
+def look_up(
     truth: Truth, witness: Witness, booked: Sequence[Booked], debits: Counter[tuple[str, bytes]]
 ) -> None:
     """Every announced sale once and in order; every other debit explained by an unseen end."""

@@ -1,7 +1,8 @@
 """sync.db as the terminal sees it: read-only, polled, and believed in nothing (sync.md §11).
 
 What lies there are messages as the centre signed them; acks and lists verify them here, in this
-process. The daemon is the file's only writer, so a missing or broken file only means no news.
+process. The daemon is the file's only writer, so a missing or broken file, or a value that is no
+bounded byte string, only means no news.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Protocol
 
 from firmware.base.errors import JournalFailError
 from firmware.base.sqlite import connect
+
+VALUE_BYTES_MAX = 1 << 18  # the broker's own maximum; a longer value is a read error
 
 
 class Inbox(Protocol):
@@ -38,6 +41,14 @@ def _read_only(path: Path) -> sqlite3.Connection:
     return connect(path, read_only=True)
 
 
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class InboxFile:
     """Inbox over the file; it may appear later, and a read error means no news."""
 
@@ -48,9 +59,12 @@ class InboxFile:
         self._open_file = open_file
         self._connection: sqlite3.Connection | None = None
         self._seen: int | None = None
+        self._file: tuple[int, int] | None = None  # device and inode that is open
 
     def changed(self) -> bool:
-        """True after a commit of the daemon, and the first time the file is there."""
+        """True after a commit of the daemon, and the first time the file, or a new one, is there."""
+        if self._connection is not None and self._file != _file_at(self._path):
+            self.close()  # deleted, perhaps made again: what is open here would never change
         connection = self._connection or self._open()
         if connection is None:
             return False
@@ -73,13 +87,15 @@ class InboxFile:
         """Parts of the newest stored version, in order."""
         return self._rows(
             "SELECT cose FROM list_part WHERE name = ?1 AND version ="
-            " (SELECT max(version) FROM list_part WHERE name = ?1) ORDER BY idx",
+            " (SELECT max(version) FROM list_part WHERE name = ?1) ORDER BY idx LIMIT 1000",
             name,
         )
 
     def deltas(self, name: str) -> list[bytes]:
         """Deltas behind the stored parts, in order."""
-        return self._rows("SELECT cose FROM list_delta WHERE name = ? ORDER BY version", name)
+        return self._rows(
+            "SELECT cose FROM list_delta WHERE name = ? ORDER BY version LIMIT 1000", name
+        )
 
     def commands(self) -> list[tuple[bytes, bytes]]:
         """Commands received, oldest first."""
@@ -95,12 +111,14 @@ class InboxFile:
         self._seen = None
 
     def _open(self) -> sqlite3.Connection | None:
-        if not self._path.is_file():
+        self._file = _file_at(self._path)
+        if self._file is None:
             return None
         try:
             self._connection = self._open_file(self._path)
         except JournalFailError:
             return None
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)
         return self._connection
 
     def _rows(self, query: str, bound: str | int) -> list[bytes]:
@@ -108,6 +126,7 @@ class InboxFile:
         if connection is None:
             return []
         try:
-            return [bytes(row[0]) for row in connection.execute(query, (bound,))]
+            found = connection.execute(query, (bound,))
+            return [value for (value,) in found if type(value) is bytes]
         except sqlite3.Error:
             return []

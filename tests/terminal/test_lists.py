@@ -1,5 +1,6 @@
 """Lists and the centre's word: believed only when a pinned key signed them."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from sim.till_rig import TillRig
 from terminal.acks import CentreWord
 from terminal.errors import IdentityError, ListFormError
 from terminal.identity import Identity
-from terminal.inbox import InboxFile
+from terminal.inbox import VALUE_BYTES_MAX, InboxFile
 from terminal.lists import ListDesk
 
 STRANGER = P256Signer(ec.derive_private_key(12_345, ec.SECP256R1()))
@@ -194,3 +195,45 @@ def test_identity_that_does_not_fit(tmp_path: Path, spoil: str) -> None:
         (tmp_path / "enrol.cbor").write_bytes(raw)
     with pytest.raises(IdentityError):
         Identity.load(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["text", 7, 10**12, 0.5, None, bytes(VALUE_BYTES_MAX + 1)])
+def test_values_of_another_type_are_no_news(tmp_path: Path, value: object) -> None:
+    """A daemon that writes what it should not cannot end the terminal, nor fill its memory."""
+    writer = sqlite3.connect(tmp_path / "sync.db", isolation_level=None)
+    writer.execute("PRAGMA journal_mode=WAL")
+    for table in (
+        "kept(name, v)",
+        "list_part(name, version, idx, cose)",
+        "list_delta(name, version, cose)",
+        "cmd(id, cose, received_us)",
+    ):
+        writer.execute(f"CREATE TABLE {table}")
+    writer.execute("INSERT INTO kept VALUES ('ack', ?)", (value,))
+    writer.execute("INSERT INTO list_part VALUES ('cards', 1, 0, ?)", (value,))
+    writer.execute("INSERT INTO list_delta VALUES ('cards', 2, ?)", (value,))
+    writer.execute("INSERT INTO cmd VALUES (?1, ?1, ?1)", (value,))
+    inbox = InboxFile(tmp_path / "sync.db")
+    assert inbox.changed()
+    assert inbox.kept("ack") is None
+    assert (inbox.parts("cards"), inbox.deltas("cards"), inbox.commands()) == ([], [], [])
+    writer.close()
+    inbox.close()
+
+
+def test_sync_db_deleted_and_made_again(tmp_path: Path) -> None:
+    """A daemon that starts over with a new file is heard: the old one is not read for ever."""
+    office = Office()
+    office.ack(Position(1, 1, bytes(32)), START_US)
+    deliver(tmp_path, office)
+    inbox = InboxFile(tmp_path / "sync.db")
+    assert inbox.changed()
+    for name in ("sync.db", "sync.db-wal", "sync.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    assert not inbox.changed()
+    office.ack(Position(1, 2, bytes(32)), START_US + 1)
+    deliver(tmp_path, office)
+    assert inbox.changed()
+    assert inbox.kept("ack") == office.messages["ack"]
+    assert not inbox.changed()
+    inbox.close()

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from firmware.base.rng import Rng
 from protocols.wire import SEGMENT_RECORDS_MAX
-from protocols.wire.chain import Position
+from protocols.wire.chain import ZERO_HASH, Position
 from protocols.wire.messages import Ack, Down, Grant, Halt, Need, Reject, Welcome
 
 HELLO_EVERY_MS = 600_000
@@ -212,9 +212,8 @@ class SyncCore:
         return self._pump(now_ms)
 
     def _new_epoch(self, tip: Position, now_ms: int) -> list[Action]:
-        h0 = self._view.hash_at(0)
-        assert h0 is not None, tip
-        self.acked = Position(tip.epoch, 0, h0)
+        h0 = self._view.hash_at(0)  # None: pruned, and our notebook lost; the welcome tells
+        self.acked = Position(tip.epoch, 0, h0 or ZERO_HASH)
         self._rewind(1, now_ms)
         self.fork_code = None
         if self._connected_ms is None:

@@ -133,6 +133,24 @@ def test_ack_is_kept_as_signed_and_survives_a_restart(rig: Rig) -> None:
     assert rig.make().core.acked == rig.journal.tip
 
 
+def test_notebook_lost_after_pruning(rig: Rig) -> None:
+    """sync.db deleted when the volume with record 1 is gone: the welcome says where to go on."""
+    rig.journal.roll(1)
+    min((rig.folder / "journal").glob("E*.db")).unlink()
+    rig.view.close()
+    rig.view.refresh()
+    assert rig.view.hash_at(0) is None
+    rig.daemon = rig.make()
+    rig.daemon.turn()
+    rig.daemon.connected()
+    hello = Hello.decode(rig.link.take("hello")[-1])
+    assert (hello.acked.epoch, hello.acked.seq) == (1, 0)
+    known = rig.ack(rig.journal.tip.seq - 1)
+    pos = Position(1, known.seq, known.hash)
+    rig.down(Welcome(TERM, pos, hello.t1_us, 1, 1, 4, 2_000, 30, {}))
+    assert [Segment.decode(raw).first for raw in rig.link.take("journal")] == [known.seq + 1]
+
+
 def test_puback_is_not_an_ack(rig: Rig) -> None:
     """The broker's word moves nothing that is stored."""
     rig.connect()

@@ -53,6 +53,7 @@ class CardAudit:
     def run(self) -> None:
         """Compare everything."""
         self._collect()
+        self._goods()
         moves = purse_moves(self.books)
         for key, sale in sorted(self.sales.items()):
             self._sale(sale, dict(moves.pop(key, {})))
@@ -80,10 +81,16 @@ class CardAudit:
                     self.truth.broken("I4", text)
                 else:
                     self.sales[key].moved = moved
+
+    def _goods(self) -> None:
+        """What went over the counters, each to its sale; never two plates for one."""
         for given in self.truth.given:
             sale = self.sales.get((given.term, given.epoch, given.intent))
-            if sale is not None and (sale.asn, sale.fen) == (given.asn, given.fen):
-                sale.given = given
+            if sale is None or (sale.asn, sale.fen) != (given.asn, given.fen):
+                continue  # of a branch that a restore left behind
+            if sale.given is not None:
+                self.truth.broken("I2", f"{_where(sale)}: goods for {sale.fen} fen given twice")
+            sale.given = given
 
     def _branch(
         self,

@@ -352,7 +352,7 @@ class Station:
             self.rejoined_us = self._heap.now_us
 
     def _pubacked(self, last: int) -> None:
-        if self._parts.puback_counts and self.till is not None:
+        if self._parts.puback_counts and self.till is not None and last <= self._journal.tip.seq:
             digest = self._journal.hash_at(last)
             self._journal.note_ack(Position(self.epoch, last, digest or b""))
 

@@ -6,10 +6,12 @@ machine's clock or random source.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocols.errors import OnecardError
 from sim.auditor.audit import Auditor
 from sim.card import SimCard
 from sim.card_memory import Masters
@@ -187,13 +189,20 @@ class World:
             self._plan_day(day)
         self._every(AUDIT_EVERY_US, b"audit", self.auditor.quick)
         self._every(30 * MINUTE_US, b"office", self._office_hours)
-        end_us = self.plan.days * DAY_US
+        try:
+            self._live(self.plan.days * DAY_US)
+        except (AssertionError, OnecardError) as fault:
+            place = traceback.extract_tb(fault.__traceback__)[-1]
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            self.truth.broken("crash", f"{type(fault).__name__} {fault} at {where}")
+        return self._result()
+
+    def _live(self, end_us: int) -> None:
         self.heap.run(end_us, self._stopped)
         if not self._stopped():
             self._heal(end_us)
         if not self._stopped():
             self.auditor.final()
-        return self._result()
 
     def _stopped(self) -> bool:
         return bool(self.truth.violations) and self.plan.plant is not None

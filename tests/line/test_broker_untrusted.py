@@ -16,7 +16,7 @@ from firmware.base.rng import SystemRng
 from protocols.wire import cbor
 from sim.brokers import wait_listening
 from sim.campus.burst import everywhere, kill_broker, serve
-from sim.campus.campus import Campus, CampusPlan, wait_until
+from sim.campus.campus import Campus, CampusPlan, journal_tip, wait_until
 from sim.campus.compare import asn_of, shadows
 from sim.campus.ledger_truth import Witness, judge
 from sim.campus.till import TillPlan, TillRig
@@ -27,7 +27,7 @@ from terminal.ledger.volume import volumes
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 HONEST, MUTANT = "T0001", "T0002"
-ROLL, TAPS = 100, 48
+ROLL, TAPS = 100, 24
 FIRST_VOLUME = "E00001-0000000001.db"
 
 
@@ -58,6 +58,7 @@ def sell(till: TillRig, cards: list[SimCard], witness: Witness) -> None:
     os.kill(till.daemon.pid, signal.SIGSTOP)
     for n in range(TAPS):
         serve(till, cards[n % len(cards)], witness)
+    till.terminal.keys("CANCEL")  # the last message fades at once: housekeeping begins
     wait_until(lambda: len(volumes(till.journal)) > 1, 30, lambda: "never rolled")
 
 
@@ -66,6 +67,11 @@ def confirm(till: TillRig) -> None:
     last = volumes(till.journal)[1].first_seq - 1
     os.kill(till.daemon.pid, signal.SIGCONT)
     wait_until(lambda: confirmed(till) >= last, 30, lambda: f"{confirmed(till)} of {last}")
+
+
+def records(campus: Campus, name: str) -> int:
+    """What the centre has of a till."""
+    return next(line.records for line in campus.books().terminals if line.code == name)
 
 
 def pruned(till: TillRig) -> bool:
@@ -82,13 +88,14 @@ def test_a_broker_that_forgets_costs_nothing(campus: Campus) -> None:
     everywhere([partial(confirm, campus.tills[name]) for name in witnesses])
     wait_until(lambda: pruned(campus.tills[MUTANT]), 30, lambda: "the mutant never pruned")
     assert not pruned(campus.tills[HONEST])
+    sold = journal_tip(campus.tills[HONEST].journal)[1]
     campus.cutter.cut()
     kill_broker(campus)
     wait_listening(campus.config.broker_port)
     campus.central.start()
     wait_listening(campus.config.enrol_port)
     campus.cutter.heal()
-    wait_until(lambda: campus.unsynced()[HONEST] == 0, 60, lambda: str(campus.unsynced()))
+    wait_until(lambda: records(campus, HONEST) >= sold, 60, lambda: str(campus.unsynced()))
 
     honest = judge(campus, witnesses[HONEST], audit=False)
     assert (honest.lost, honest.duplicated, honest.out_of_order) == ([], [], [])
@@ -99,5 +106,5 @@ def test_a_broker_that_forgets_costs_nothing(campus: Campus) -> None:
     assert volumes(campus.tills[HONEST].journal)
 
     mutant = judge(campus, witnesses[MUTANT], audit=False)
-    assert len(mutant.lost) >= ROLL // 4, mutant.as_json()
+    assert len(mutant.lost) >= TAPS // 2, mutant.as_json()
     assert not mutant.clean

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, bindparam, select
+from sqlalchemy import Connection, and_, bindparam, func, select
 
 from protocols.wire.record import Kind, Record
 from sync.central import schema
 from sync.central.accounts import FIXED, AccountIds
 from sync.central.ingest_core import Arrival, Lane
-from sync.central.posting import CardFacts, DoubtState, LaneView, OpenIntent, Sale
+from sync.central.posting import CardFacts, Code, DoubtState, LaneView, OpenIntent, Sale
 
 FIXED_CODES = tuple(code for code, _ in FIXED)
 _REFERRING = {
@@ -60,9 +60,17 @@ _INTENTS = (
         _intent.c.seq.in_(bindparam("seqs", expanding=True)),
     )
 )
-_transfer, _reversal = schema.transfer, schema.reversal
+_transfer, _reversal, _item = schema.transfer, schema.reversal, schema.suspense_item
+_second = schema.transfer.alias("second")
 _SALES = (
-    select(_transfer.c.seq, _transfer.c.debit, _transfer.c.fen, _reversal.c.seq.label("by"))
+    select(
+        _transfer.c.seq,
+        _transfer.c.debit,
+        _transfer.c.fen,
+        _reversal.c.seq.label("by"),
+        func.coalesce(_item.c.target, _transfer.c.credit).label("receiver"),
+        _second.c.leg.label("loss"),
+    )
     .select_from(
         _transfer.outerjoin(
             _reversal,
@@ -70,6 +78,24 @@ _SALES = (
                 _reversal.c.orig_terminal == _transfer.c.terminal,
                 _reversal.c.orig_epoch == _transfer.c.epoch,
                 _reversal.c.orig_seq == _transfer.c.seq,
+            ),
+        )
+        .outerjoin(
+            _item,  # where it waited from the beginning; what a worker parked went to credit first
+            and_(
+                _item.c.terminal == _transfer.c.terminal,
+                _item.c.epoch == _transfer.c.epoch,
+                _item.c.seq == _transfer.c.seq,
+                _item.c.account == _transfer.c.credit,
+            ),
+        )
+        .outerjoin(
+            _second,
+            and_(
+                _second.c.terminal == _transfer.c.terminal,
+                _second.c.epoch == _transfer.c.epoch,
+                _second.c.seq == _transfer.c.seq,
+                _second.c.code == int(Code.LOSS),
             ),
         )
     )
@@ -162,4 +188,6 @@ def _fill(
     back = {r.ref for r in records if r.kind == Kind.REVERSAL and r.ref is not None} - here
     if back:
         for sale in connection.execute(_SALES, {"t": key[0], "e": key[1], "seqs": sorted(back)}):
-            view.sales[sale.seq] = Sale(sale.debit, sale.fen, 0 if sale.by is None else 1)
+            by = 0 if sale.by is None else 1
+            lost = sale.loss is not None
+            view.sales[sale.seq] = Sale(sale.debit, sale.fen, by, sale.receiver, lost)

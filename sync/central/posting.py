@@ -6,7 +6,7 @@ Account keys are the integers of `account`; a leg falls on `debit` and rises on 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -64,11 +64,16 @@ class OpenIntent:
 
 @dataclass(frozen=True, slots=True)
 class Sale:
-    """What a CAPTURE posted, for the REVERSAL that names it. `reversed_by` counts REVERSALs."""
+    """What a CAPTURE posted, for the REVERSAL that names it. `reversed_by` counts REVERSALs.
+
+    `receiver` got the money, or will once it is proved; `lost`: the school bore it (post-loss).
+    """
 
     debit: int
     fen: int
     reversed_by: int
+    receiver: int
+    lost: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,14 @@ class LaneView:
                 self.intents[effect.seq].doubted = True
             elif effect.what == "reversed":
                 sale = self.sales[effect.seq]
-                self.sales[effect.seq] = Sale(sale.debit, sale.fen, sale.reversed_by + 1)
+                self.sales[effect.seq] = replace(sale, reversed_by=sale.reversed_by + 1)
         if record.kind == Kind.CAPTURE and posting.legs:
-            first = posting.legs[0]
-            self.sales[record.seq] = Sale(first.debit, first.fen, 0)
+            self.sales[record.seq] = _sale_of(posting)
+
+
+def _sale_of(posting: Posting) -> Sale:
+    first = posting.legs[0]
+    parked = [item.target for item in posting.items if item.account == first.credit]
+    receiver = first.credit if not parked or parked[0] is None else parked[0]
+    lost = any(leg.code is Code.LOSS for leg in posting.legs)
+    return Sale(first.debit, first.fen, 0, receiver, lost)

@@ -212,17 +212,22 @@ def _abandon(record: Record, view: LaneView) -> Posting:
 
 
 def _reversal(record: Record, view: LaneView) -> Posting:
-    """Merchant -> wallet, by way of suspense:tac until the sale itself is proved."""
+    """Merchant -> wallet, by way of suspense:tac until the sale itself is proved.
+
+    Only what the merchant has can be given back: not a sale whose money is the holder's already.
+    """
     sale = None if record.ref is None else view.sales.get(record.ref)
-    if sale is None or sale.reversed_by or not 0 < record.fen <= sale.fen:
+    fits = sale is not None and sale.receiver == view.merchant and 0 < record.fen <= sale.fen
+    if sale is None or sale.reversed_by or not fits:
         item = Item(view.fixed[accounts.KIND], S_REVERSAL, 0, record.fen)
         return Posting(items=(item,), effects=(Effect("alarm", record.seq, (S_REVERSAL,)),))
     assert record.ref is not None
     back = Effect("reversed", record.ref)
     card = None if record.inst is None else view.cards.get(record.inst)
-    if card is None or sale.debit != card.purse:
-        leg = Leg(0, view.merchant, sale.debit, record.fen, Code.REVERSAL)
-        item = Item(sale.debit, S_REVERSAL, record.fen, record.fen)
+    if card is None or sale.debit != card.purse or sale.lost:  # a lost card's purse is whole again
+        place = view.fixed[accounts.POST_LOSS] if sale.lost else sale.debit
+        leg = Leg(0, view.merchant, place, record.fen, Code.REVERSAL)
+        item = Item(place, S_REVERSAL, record.fen, record.fen)
         return Posting((leg,), (item,), (back,))
     held = view.fixed[accounts.TAC]
     leg = Leg(0, view.merchant, held, record.fen, Code.REVERSAL)

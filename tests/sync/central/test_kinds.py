@@ -57,6 +57,43 @@ def test_a_reversal_twice_or_too_large(campus: Any, pens: Any) -> None:
     assert campus.open_items() == ["POST_SUSPENSE_REVERSAL"] * 5
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_reversal_of_what_the_holder_has_already(campus: Any, pens: Any, apart: bool) -> None:
+    """ABANDON, late CAPTURE, then REVERSAL: the wallet is not credited twice at the merchant's cost."""
+    pen, chip = pens[0], campus.card()
+    intent = pen.intent(chip, 500)
+    tac = chip.tac(intent)
+    chip.paid(500)
+    pen.add(Kind.ABANDON, ref=intent.seq)
+    capture = pen.late(chip, intent, tac, "prove")
+    if apart:
+        campus.give(pen.segment())
+        campus.work()
+    pen.reverse(chip, capture.seq, 500)
+    campus.send(*pens)
+    campus.marks(*pens)
+    assert (campus.wallet(chip), campus.fen("merchant:north"), campus.fen(HELD)) == (500, 0, 0)
+    assert campus.open_items() == ["POST_SUSPENSE_REVERSAL"]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_reversal_of_a_lost_cards_sale(campus: Any, pens: Any, apart: bool) -> None:
+    """The school made the purse whole, so the merchant's money is the school's, not the holder's."""
+    pen, chip = pens[0], campus.card()
+    campus.centre.report_loss(campus.idem(), "office", chip.asn)
+    campus.clock.step(1)
+    _, capture = pen.sale(chip, 500)
+    if apart:
+        campus.give(pen.segment())
+        campus.work()
+    pen.reverse(chip, capture.seq, 500)
+    campus.send(*pens)
+    campus.marks(*pens)
+    assert (campus.wallet(chip), campus.purse(chip)) == (0, 10_000)
+    assert (campus.fen("merchant:north"), campus.fen("suspense:post-loss")) == (0, 0)
+    assert campus.open_items() == ["POST_SUSPENSE_LOSS", "POST_SUSPENSE_REVERSAL"]
+
+
 # --- lost cards -------------------------------------------------------------------------------
 
 

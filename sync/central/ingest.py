@@ -64,10 +64,9 @@ _FENCE = (
     .where(_lane.c.terminal == bindparam("t"), _lane.c.epoch == bindparam("e"))
     .values(state=int(LaneState.FENCED))
 )
-_KEPT = select(func.count()).where(
-    schema.quarantine.c.terminal == bindparam("t"),
-    schema.quarantine.c.received_us > bindparam("since"),
-)
+_SINCE = schema.quarantine.c.received_us > bindparam("since")
+_KEPT = select(func.count()).where(schema.quarantine.c.terminal == bindparam("t"), _SINCE)
+_KEPT_OF_NOBODY = select(func.count()).where(schema.quarantine.c.terminal.is_(None), _SINCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +219,13 @@ class Ingest:
     ) -> None:
         """Raw bytes once per content, and an alarm; bounded per terminal and day."""
         terminal = place[0]
-        recent = {"t": terminal, "since": now_us - DAY_US}
-        if connection.execute(_KEPT, recent).scalar_one() >= QUARANTINE_DAY_MAX:
+        since = {"since": now_us - DAY_US}
+        kept = (
+            connection.execute(_KEPT_OF_NOBODY, since)
+            if terminal is None
+            else connection.execute(_KEPT, {**since, "t": terminal})
+        )
+        if kept.scalar_one() >= QUARANTINE_DAY_MAX:
             return
         row: Row = {"sha256": sha256(raw).digest(), "topic": topic[:200], "raw": raw, "code": code}
         where = {"terminal": terminal, "epoch": place[1], "first_seq": place[2]}

@@ -19,12 +19,19 @@ from sync.central.lists import Publisher
 from sync.central.tac import TacDesk
 
 BATCHES_MAX = 200
+RECORDS_MAX = 10_000  # of one pass: its cards and counters are bound variables of one statement
 SETTLE_EVERY_US = 10_000_000
 NAME = "follow"
 
 _worker, _batch = schema.worker, schema.batch
 _AT = select(_worker.c.batch).where(_worker.c.name == NAME)
 _NEWEST = select(func.max(_batch.c.id))
+_NEXT = (
+    select(_batch.c.id, _batch.c.n_record)
+    .where(_batch.c.id > bindparam("at"))
+    .order_by(_batch.c.id)
+    .limit(BATCHES_MAX)
+)
 _MOVE = update(_worker).where(_worker.c.name == NAME).values(batch=bindparam("to"))
 
 
@@ -99,7 +106,7 @@ class Workers:
                 connection.execute(insert(_worker), {"name": NAME, "batch": 0})
                 at = 0
             newest = int(connection.execute(_NEWEST).scalar() or 0)
-            upto = min(newest, at + BATCHES_MAX)
+            upto = _reach(connection, at)
             denied = False
             if upto > at:
                 judged = verdicts.judge_batches(
@@ -126,3 +133,14 @@ class Workers:
             return False
         self._publisher.publish_cards(connection, now_us)
         return True
+
+
+def _reach(connection: Connection, at: int) -> int:
+    """The last batch of the pass behind batch `at`: one at least, where there is one."""
+    records = 0
+    for batch in connection.execute(_NEXT, {"at": at}).all():
+        records += batch.n_record
+        if records > RECORDS_MAX and records > batch.n_record:
+            break
+        at = batch.id
+    return at

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from protocols.wire.messages import Ack
 from protocols.wire.record import Kind, own_of
+from sync.central import verdicts, workers
 from sync.central.engine import TRIES_MAX, in_transaction, open_engine
 from sync.errors import BusyError, CentreDownError, IdemConflictError, InsufficientError
 
@@ -274,3 +275,28 @@ def test_a_guarded_account_does_not_fall_below_its_floor(campus: Any) -> None:
     with pytest.raises(InsufficientError):
         campus.centre.resolve_suspense(campus.idem(), ("a", "b"), item, f"wallet:{holder}:cash")
     assert state(campus) == before
+
+
+def test_a_backlog_is_followed_in_bounded_passes(
+    campus: Any, pens: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A week's batches at once: each pass reads so many records that its statements can be bound."""
+    monkeypatch.setattr(workers, "RECORDS_MAX", 7)
+    spans: list[tuple[int, int]] = []
+    judge = verdicts.judge_batches
+
+    def watched(connection: Any, span: tuple[int, int], *rest: Any) -> Any:
+        spans.append(span)
+        return judge(connection, span, *rest)
+
+    monkeypatch.setattr(verdicts, "judge_batches", watched)
+    chip = campus.card()
+    for count in (2, 1, 1, 1, 5, 1):
+        for _ in range(count):
+            pens[0].sale(chip, 100)
+        campus.give(pens[0].segment())
+    first = campus.value("SELECT min(id) FROM batch")
+    campus.work()
+    assert [(a - first, b - first) for a, b in spans] == [(-1, 0), (0, 3), (3, 4), (4, 5)]
+    assert campus.fen("merchant:north") == 1_100
+    assert campus.value("SELECT count(*) FROM tac_result WHERE result = 0") == 11

@@ -298,6 +298,16 @@ def test_quarantine_is_bounded(campus: Any, lane: Any) -> None:
     assert [type(a) for a in campus.give(good)] == [Ack]
 
 
+def test_a_flood_of_nobodys_messages_is_bounded_too(campus: Any, lane: Any) -> None:
+    """Topics that name no terminal of ours share one allowance a day."""
+    stranger = replace(lane.segment(1, 1), topic="cc/v1/s1/up/p01/NOBODY/journal")
+    flood = [replace(stranger, payload=b"x%d" % n) for n in range(QUARANTINE_DAY_MAX + 5)]
+    for start in range(0, len(flood), 200):
+        campus.centre.receive(flood[start : start + 200])
+    campus.centre.receive(flood[-5:])
+    assert campus.value("SELECT count(*) FROM quarantine") == QUARANTINE_DAY_MAX
+
+
 def test_the_new_epoch_follows_the_last_common_record(campus: Any, lane: Any) -> None:
     """After fork_resolve the grant names the centre's last record and opens a fresh chain."""
     fence_by_fork(campus, lane)

@@ -1,4 +1,4 @@
-"""The product with its hourly housekeeping done whenever it rests: `python eager.py ...`.
+"""The product with its hourly housekeeping done after half a second of rest: `python eager.py ...`.
 
 MARK and pruning are otherwise the product's own, so a test need not wait an hour for them. The
 daemon also notes how far the broker has confirmed, which the product does not even store.
@@ -12,7 +12,7 @@ from sync.cli import main
 from sync.device.daemon import Daemon
 from terminal.canteen import till
 
-MARK_EVERY_US = 50_000
+MARK_EVERY_US = 500_000
 
 
 def note_pubacks() -> None:

@@ -70,6 +70,7 @@ class Lane:
     doubts: set[int] = field(default_factory=set)
     settled: set[int] = field(default_factory=set)
     lists: list[tuple[int, int]] = field(default_factory=list)  # POLICY of cards: seq, version
+    newest: Items | None = None  # INTENT
     last: Items | None = None
     fakes: set[bytes] = field(default_factory=set)  # ASNs served here on a record alone
 
@@ -105,7 +106,7 @@ class Truth:
         items: Items = cbor2.loads(row[2])
         lane = self.lane(term, epoch)
         if items[KIND] == INTENT:
-            lane.intents[items[SEQ]] = items
+            lane.intents[items[SEQ]] = lane.newest = items
             if now:
                 self._intent(term, lane, items)
         elif items[KIND] == CAPTURE:
@@ -166,8 +167,9 @@ class Truth:
 
     def debited(self, term: str, epoch: int, asn: bytes) -> None:
         """A DEBIT reaches a card: its INTENT must be durable already."""
-        last = self.lane(term, epoch).last
-        if last is None or last[KIND] != INTENT or last[INST] != asn:
+        lane = self.lane(term, epoch)
+        newest = lane.newest
+        if newest is None or newest[INST] != asn or newest[SEQ] in lane.settled:
             self.broken("I4", f"{term}: DEBIT at card {asn.hex()} before its INTENT was durable")
 
     def beeped(self, term: str, epoch: int, asn: bytes, fen: int) -> None:
@@ -212,7 +214,7 @@ class Truth:
             lane.intents = {seq: one for seq, one in lane.intents.items() if seq <= length}
             lane.captures = {ref: one for ref, one in lane.captures.items() if one[SEQ] <= length}
             lane.lists = [one for one in lane.lists if one[0] <= length]
-            lane.last = None
+            lane.last = lane.newest = None
 
     def doubts(self) -> tuple[int, int]:
         """(intents that were ever in doubt, those of them that a terminal has settled)."""

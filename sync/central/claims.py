@@ -14,6 +14,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from firmware.base.rng import Rng
 
 ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # no 0 O 1 I L
+ALPHABET_SET = frozenset(ALPHABET)
 LENGTH = 10
 REF_LENGTH = 4
 TRIES_MAX = 5

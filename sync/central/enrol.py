@@ -28,7 +28,13 @@ from sync.errors import (
     EnrolTriesError,
 )
 
-_terminal, _key = schema.terminal, schema.terminal_key
+_terminal, _key, _lane = schema.terminal, schema.terminal_key, schema.lane
+_NEWEST = (  # without the row lock of ingest: a question must not wait for a posting
+    select(_lane.c.epoch, _lane.c.state)
+    .where(_lane.c.terminal == bindparam("t"))
+    .order_by(_lane.c.epoch.desc())
+    .limit(1)
+)
 _COUNT_TRY = (
     update(_terminal)
     .where(_terminal.c.claim_ref == bindparam("ref"))
@@ -97,12 +103,12 @@ class Enroller:
             row = connection.execute(_BY_KID, {"kid": signed.kid}).one_or_none()
             if row is None or (version, row.code) != (1, term):
                 raise EnrolFormError(reason="unknown key")
-            lane = lanes.newest(connection, row.id)
+            lane = connection.execute(_NEWEST, {"t": row.id}).one_or_none()
         try:
             cose.verify(signed, cose.load_spki(row.spki))
         except FrameError as fault:
             raise EnrolFormError(reason="signature") from fault
-        state, reason = _state_of(row, None if lane is None else lane.state)
+        state, reason = _state_of(row, None if lane is None else LaneState(lane.state))
         epoch = 0 if lane is None else lane.epoch
         told = {"term": term, "t1": t1_us, "state": state, "epoch": epoch, "reason": reason}
         return sign1(cbor.dumps(told), self._signer)
@@ -113,8 +119,8 @@ class Enroller:
 
     def _check_claim(self, code: str) -> int:
         """The terminal a code belongs to; every try on an existing row counts."""
-        if len(code) != claims.LENGTH:
-            raise EnrolCodeError(reason="length")
+        if len(code) != claims.LENGTH or not claims.ALPHABET_SET.issuperset(code):
+            raise EnrolCodeError(reason="form")
         ref = code[: claims.REF_LENGTH]
 
         def count(connection: Connection) -> Row[tuple[object, ...]] | None:

@@ -18,6 +18,7 @@ from protocols.wire.messages import Ack, Grant, Reject
 from sync.central.broker_auth import User, mosquitto_acl, nats_users, users
 from sync.central.ca import public_key_of
 from sync.central.enrolment import BODY_BYTES_MAX, application
+from sync.central.ingest import load_lanes
 from sync.errors import (
     EnrolCodeError,
     EnrolCsrError,
@@ -253,6 +254,21 @@ def test_status_of_a_replaced_and_of_a_fenced_device(campus: Any) -> None:
     campus.give(other.segment())
     campus.give(other.hello(tip=Position(1, 1, bytes(32))))
     assert ask_status(campus, other.key, "T0002")["state"] == "fenced"
+
+
+def test_status_waits_for_no_posting(campus: Any) -> None:
+    """A question is answered while ingest holds the terminal's lanes."""
+    pen = campus.terminal("T0001")
+    with campus.engine.begin() as connection:
+        load_lanes(connection, {1})
+        assert ask_status(campus, pen.key)["state"] == "enrolled"
+
+
+@pytest.mark.parametrize("code", ["AB\0DEFGHJK", "ABCDEFGHJ\0", "ABCDEFGHJé"])
+def test_codes_of_other_letters(campus: Any, code: str) -> None:
+    """No claim has them, no database is asked: ENROL_CODE on both."""
+    with pytest.raises(EnrolCodeError):
+        campus.enroller.admit(code, csr(key(6)))
 
 
 def test_status_is_for_enrolled_keys_only(campus: Any) -> None:

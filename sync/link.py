@@ -7,6 +7,7 @@ sync core; the centre has a persistent session and acknowledges by hand, after i
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import ssl
 import threading
@@ -224,7 +225,8 @@ class CentralLink(_Client):
         if self._overflow.is_set():  # what was dropped is unacknowledged: the broker repeats it
             self._overflow.clear()
             if self._client is not None:
-                self._client.reconnect()
+                with contextlib.suppress(OSError):  # broker gone too: paho's thread goes on trying
+                    self._client.reconnect()
         return found
 
     def ack(self, messages: list[Inbound]) -> None:

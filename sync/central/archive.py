@@ -31,7 +31,7 @@ _SPAN = (
     .order_by(table.c.first_seq)
 )
 _AT = (
-    select(table.c.cose, table.c.first_seq, table.c.n)
+    select(table.c.cose, table.c.first_seq, table.c.n, table.c.offset_us)
     .where(
         table.c.terminal == bindparam("t"),
         table.c.epoch == bindparam("e"),
@@ -88,6 +88,12 @@ def record_at(connection: Connection, key: LaneKey, seq: int) -> Record | None:
     if row is None or not row.first_seq <= seq < row.first_seq + row.n:
         return None
     return record_of(filed(row.cose, row.first_seq, row.n).bodies[seq - row.first_seq])
+
+
+def offset_at(connection: Connection, key: LaneKey, seq: int) -> int:
+    """The clock offset, centre - terminal in µs, that was applied to an archived record."""
+    row = connection.execute(_AT, {"t": key[0], "e": key[1], "s": seq}).one()
+    return int(row.offset_us)
 
 
 def walk(connection: Connection, key: LaneKey) -> Iterator[tuple[int, Record | None, bytes]]:

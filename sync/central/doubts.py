@@ -207,9 +207,10 @@ class Settlement:
             self._torn(case, claims, now_us)
 
     def _commit(self, case: Case, claim: Claim, via: str, now_us: int) -> None:
-        row = owner_row(
-            case.card.id, claim.intent, claim.record_key, claim.intent.seq, claim.intent.wall_us
-        )
+        lane = claim.claimant.key[:2]
+        offset_us = archive.offset_at(self.connection, lane, claim.intent.seq)
+        event_us = claim.intent.wall_us + offset_us
+        row = owner_row(case.card.id, claim.intent, claim.record_key, claim.intent.seq, event_us)
         if claim.claimant.ctr in {seen.ctr for seen in case.chain}:  # both certified: a clone
             facts = alarm_row(None, S_DUP, [list(claim.claimant.key), via], now_us)
             self.connection.execute(insert(schema.alarm), facts)

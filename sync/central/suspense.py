@@ -68,6 +68,8 @@ def resolve(operation: Operation, item: int, target: int) -> int:
         raise OfficeUnknownError(item=item)
     if row.state != OPEN:
         raise OfficeStateError(item=item, state="closed")
+    if target == row.account:
+        raise OfficeStateError(item=item, state="there already")
     if row.fen > 0:
         operation.transfer([Leg(0, row.account, target, row.fen, Code.RESOLVED)])
     elif row.fen < 0:

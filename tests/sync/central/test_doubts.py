@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from protocols.wire.messages import Ack, Cmd
 from protocols.wire.record import Kind, own_of
+from sync.errors import OfficeStateError
 from tests.sync.central.pens import csr_of, key_of, shown
 
 TORN = "suspense:torn"
@@ -182,3 +186,36 @@ def test_tail_that_tells_of_a_doubt_the_centre_made_itself(campus: Any, pens: li
     pen.doubt(intent, "restart")
     assert isinstance(campus.give(pen.segment())[-1], Ack)
     assert campus.doubts() == [(0, None)]
+
+
+def test_a_doubt_committed_here_is_placed_by_the_centres_clock(campus: Any, pens: Any) -> None:
+    """A terminal a day behind: its debit does not look a day older than everybody's silence."""
+    pen, chip = pens[0], campus.card()
+    behind_us = 86_400_000_000
+    campus.give(pen.hello(t1_us=campus.clock.wall_us() - behind_us))
+    debited_us = campus.clock.wall_us()
+    intent = pen.intent(chip, 500)
+    items = replace(intent, wall_us=intent.wall_us - behind_us)
+    pen.bodies.pop()
+    pen.hashes.pop()
+    pen.raw(items.encode())
+    evidence = [0x9000, b"mac!", chip.tac(intent), None, None, None]
+    own = own_of(Kind.DOUBT_UP, evidence=evidence)
+    pen.doubt(intent)
+    pen.add(Kind.DOUBT_UP, ref=intent.seq, inst=chip.asn, fen=500, own=own)
+    campus.send(pen)
+    campus.work()
+    assert campus.doubts() == [(1, "tac")]
+    assert campus.value("SELECT event_us FROM card_seen") == debited_us
+
+
+def test_an_item_cannot_be_resolved_to_where_it_is(campus: Any, pens: Any) -> None:
+    """A slip of the office is refused, not an error of the database."""
+    pen, chip = pens[0], campus.card()
+    pen.capture(chip, pen.intent(chip, 500), b"evil")
+    campus.send(pen)
+    campus.work()
+    item = campus.value("SELECT id FROM suspense_item")
+    with pytest.raises(OfficeStateError):
+        campus.centre.resolve_suspense(campus.idem(), ("zhang", None), item, "suspense:tac")
+    assert campus.open_items() == ["POST_SUSPENSE_TAC"]

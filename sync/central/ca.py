@@ -43,7 +43,7 @@ def public_key_of(csr_der: bytes) -> Public:
         csr = x509.load_der_x509_csr(csr_der)
         key = csr.public_key()
         proved = csr.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as fault:
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion) as fault:
         raise EnrolCsrError(reason="not a request") from fault
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise EnrolCsrError(reason="not P-256")

@@ -96,15 +96,16 @@ def test_server_certificates_carry_their_hosts(campus: Any) -> None:
 
 
 def test_a_request_must_prove_its_key() -> None:
-    """Rubbish, a foreign signature, another curve, RSA, too large: ENROL_CSR."""
+    """Rubbish, a foreign signature, another version, curve, RSA, too large: ENROL_CSR."""
     good = csr(key(5))
     other = bytearray(good)
     other[-1] ^= 1
     p384 = csr(ec.derive_private_key(5, ec.SECP384R1()))
     too_large = bytes(5_000)
+    version_2 = good.replace(b"\x02\x01\x00", b"\x02\x01\x01", 1)
     plain_rsa = csr(rsa.generate_private_key(65_537, 2_048))
     assert isinstance(public_key_of(good), ec.EllipticCurvePublicKey)
-    for bad in (b"", b"x", bytes(other), p384, too_large, plain_rsa):
+    for bad in (b"", b"x", bytes(other), version_2, p384, too_large, plain_rsa):
         with pytest.raises(EnrolCsrError):
             public_key_of(bad)
 

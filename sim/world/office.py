@@ -35,8 +35,8 @@ from sync.central.tac import GivenKeys, TacDesk
 from sync.errors import OfficeStateError
 
 SITE = "sim"
-WORK_US = 2 * SECOND_US  # messages of this span share a transaction
-TICK_US = 30 * SECOND_US
+WORK_US = 3 * SECOND_US  # messages of this span share a transaction
+TICK_US = 60 * SECOND_US
 DOWN_US = (5 * SECOND_US, 120 * SECOND_US)
 PERSONS = ("zhang", "li")
 KEY_VERSION = 1

@@ -68,7 +68,7 @@ class Lane:
     intents: dict[int, Items] = field(default_factory=dict)
     captures: dict[int, Items] = field(default_factory=dict)  # by seq of the INTENT
     doubts: set[int] = field(default_factory=set)
-    settled: set[int] = field(default_factory=set)
+    settled: dict[int, int] = field(default_factory=dict)  # INTENT -> record that ended it
     lists: list[tuple[int, int]] = field(default_factory=list)  # POLICY of cards: seq, version
     newest: Items | None = None  # INTENT
     last: Items | None = None
@@ -111,10 +111,10 @@ class Truth:
                 self._intent(term, lane, items)
         elif items[KIND] == CAPTURE:
             lane.captures[items[REF]] = items
-            lane.settled.add(items[REF])
+            lane.settled[items[REF]] = items[SEQ]
             self._capture(term, lane, items)
         elif items[KIND] in (VOID, DOUBT_DONE):
-            lane.settled.add(items[REF])
+            lane.settled[items[REF]] = items[SEQ]
         elif items[KIND] == DOUBT:
             lane.doubts.add(items[REF])
         elif items[KIND] == POLICY and items[OWN] == "cards":
@@ -213,10 +213,11 @@ class Truth:
             length = lengths.get(epoch, 0)
             lane.intents = {seq: one for seq, one in lane.intents.items() if seq <= length}
             lane.captures = {ref: one for ref, one in lane.captures.items() if one[SEQ] <= length}
+            lane.settled = {ref: seq for ref, seq in lane.settled.items() if seq <= length}
             lane.lists = [one for one in lane.lists if one[0] <= length]
             lane.last = lane.newest = None
 
     def doubts(self) -> tuple[int, int]:
         """(intents that were ever in doubt, those of them that a terminal has settled)."""
         asked = sum(len(lane.doubts) for lane in self.lanes.values())
-        return asked, sum(len(lane.doubts & lane.settled) for lane in self.lanes.values())
+        return asked, sum(len(lane.doubts & lane.settled.keys()) for lane in self.lanes.values())

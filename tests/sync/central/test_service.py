@@ -136,7 +136,15 @@ class Session:
         return None
 
     def send(self, letter: Any) -> None:
-        until(lambda: self.link.publish(letter.topic, letter.payload), "publish")
+        """Publish; a session that fell meanwhile is dialled again, as the daemon does."""
+
+        def sent() -> bool:
+            if self.link.publish(letter.topic, letter.payload) is not None:
+                return True
+            self.connect()
+            return False
+
+        until(sent, "publish")
 
     def hears(self, kind: type[Any]) -> Any:
         def look() -> Any:

@@ -72,6 +72,12 @@ class QueueFullError(FirmwareError):
     code = "QUEUE_FULL"
 
 
+class DeadmanUnprovedError(FirmwareError):
+    """The board did not prove that it shuts by itself, or that a renewal extends; fact: step."""
+
+    code = "DEADMAN_UNPROVED"
+
+
 class EnrolError(FirmwareError):
     """The centre refused the enrolment, or its answer does not fit this device."""
 

@@ -116,7 +116,11 @@ class Display(Protocol):
         """Replace both pictures, then sound the buzzer."""
 
 
-KEY_NAMES = (*"0123456789", "00", ".", "ENTER", "CANCEL", "BACK", "VOID", "SHIFT")
+KEY_NAMES = (
+    *"0123456789",
+    *("00", ".", "ENTER", "CANCEL", "BACK", "VOID", "SHIFT"),
+    *("RUN", "END"),  # the two keys of a shower: 开始/暂停 and 结束
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +187,96 @@ class CardIo(Protocol):
 
     def reset(self, token: int) -> None:
         """Ask for a cold start of the card."""
+
+
+class ValveState(Enum):
+    """What the valve's feedback said at the last poll."""
+
+    OPEN = "open"
+    SHUT = "shut"
+    MOVING = "moving"
+    CONTRARY = "contrary"  # both feedbacks at once
+    UNKNOWN = "unknown"
+
+
+class Valve(Protocol):
+    """A normally shut valve behind a timed relay; whoever wants water keeps asking for it."""
+
+    def open_for(self, ms: int) -> None:
+        """Let water run for at most `ms` from now; asked again in time it runs on."""
+
+    def shut(self) -> None:
+        """Shut now, and keep trying until the board has confirmed it."""
+
+    def state(self) -> ValveState:
+        """The feedback of the last poll; UNKNOWN while the bus is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterSample:
+    """One reading: `pulses` and `volume_ml` since the driver started, never going back."""
+
+    at_ms: int
+    pulses: int
+    volume_ml: int
+    flow_ml_min: int
+
+
+class Meter(Protocol):
+    """Counts water."""
+
+    def read(self) -> MeterSample | None:
+        """The newest sample, None before the first one; does not wait."""
+
+
+class Polled(Protocol):
+    """A bus device that is asked in turn."""
+
+    def poll_every(self, ms: int) -> None:
+        """The time from one poll to the next."""
+
+    def poll_now(self) -> None:
+        """Poll as soon as the line is free, before the polls in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One poll: new pulses, feedbacks, switches; COUNTER_REBASED or FLOW_IMPOSSIBLE in `fault`."""
+
+    at_ms: int
+    pulses: int
+    open_fb: bool
+    shut_fb: bool
+    flow_ml_min: int
+    slot: bool
+    sensor: bool
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BusLost:
+    """No good reply for `lost_ms` (BUS_LOST), or the port is gone (LINK_LOST)."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class BusOk:
+    """The board answers, and its valve was written shut and read back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tamper:
+    """The board's lid was opened (`on`) or shut again."""
+
+    on: bool
+
+
+BusEvent = Flow | BusLost | BusOk | Tamper
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStuck:
+    """KEY_STUCK: this key is held for half a minute and is ignored until it is let go."""
+
+    name: str

@@ -7,11 +7,17 @@ hardware: that is the driver's `open`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from firmware.base.clock import SystemClock
 from firmware.base.config import Section
 from firmware.base.keys import KeyStore
 from firmware.ports import CardReader, SamPort
 
+if TYPE_CHECKING:
+    from firmware.drivers.relay_bus import RelayBus
+
+BUS_BAUDS = (1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200)
 BAUDS = (115_200, 230_400, 460_800, 921_600)
 
 
@@ -77,6 +83,30 @@ def _console(section: Section) -> object:
     return Console(section.choice("format", "text", ("text", "json"), "for people, for programs"))
 
 
+def _relay_bus(root: Section) -> RelayBus:
+    """Reads the tables bus, valve and meter of this section (terminals.md §9)."""
+    from firmware.board_line import LineSetup
+    from firmware.drivers.relay_bus import RelayBus
+
+    bus, valve, meter = root.section("bus"), root.section("valve"), root.section("meter")
+    port = bus.text("port", None, "serial device of the relay board's line")
+    setup = LineSetup(
+        unit=bus.integer("unit", 1, 1, 247, "Modbus address of the board"),
+        baud=int(bus.choice("baud", "9600", map(str, BUS_BAUDS), "speed of the line")),
+        timeout_ms=bus.integer("timeout_ms", 200, 50, 1_000, "a reply must be whole by then, ms"),
+        lost_ms=bus.integer("lost_ms", 1_000, 400, 5_000, "without a good reply: BUS_LOST, ms"),
+        dead_ms=valve.integer("dead_ms", 1_500, 500, 3_000, "the board shuts by itself after, ms"),
+        pulses_per_litre=meter.integer("pulses_per_litre", 450, 1, 10_000, "of the flow sensor"),
+        max_flow_l_min=meter.integer("max_flow_l_min", 30, 1, 100, "more is no water, l/min"),
+    )
+    if setup.dead_ms < 4 * setup.timeout_ms:
+        valve.refuse("dead_ms", f"at least 4 x timeout_ms = {4 * setup.timeout_ms}", setup.dead_ms)
+    if setup.timeout_ms < setup.timeout_ms_least:
+        allowed = f"at least {setup.timeout_ms_least} at this speed"
+        bus.refuse("timeout_ms", allowed, setup.timeout_ms)
+    return RelayBus(port, setup, SystemClock())
+
+
 READERS: dict[str, Callable[[Section], CardReader]] = {
     "pn532": _pn532,
     "nfcpy": _nfcpy,
@@ -84,4 +114,5 @@ READERS: dict[str, Callable[[Section], CardReader]] = {
 }
 SAMS: dict[str, Callable[[Section], SamPort]] = {"psam_slot": _psam_slot, "soft_sam": _soft_sam}
 CONSOLES: dict[str, Callable[[Section], object]] = {"console": _console}
-DRIVERS: dict[str, Callable[[Section], object]] = {**READERS, **SAMS, **CONSOLES}
+BUSES: dict[str, Callable[[Section], RelayBus]] = {"relay_bus": _relay_bus}
+DRIVERS: dict[str, Callable[[Section], object]] = {**READERS, **SAMS, **CONSOLES, **BUSES}

@@ -125,6 +125,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     # bus
     "BUS_FRAME": ("设备通信错误", "Malformed frame on the bus"),
     "MODBUS_EXCEPTION": ("设备拒绝指令", "The board refused a command"),
+    "BUS_LOST": ("设备故障 请换位使用", "The board on the bus does not answer"),
+    "COUNTER_REBASED": ("水表计数已复位", "Water counter stepped back: new base"),
+    "FLOW_IMPOSSIBLE": ("设备故障 请换位使用", "More water than the pipe can give"),
+    "TAMPER": ("设备故障 请换位使用", "The board's lid is open"),
+    "TAMPER_SENSOR": ("流量传感器异常", "Flow sensor absent"),
+    "DEADMAN_UNPROVED": ("水阀自动关闭未通过", "The board does not shut by itself: out of service"),
+    "METER_LOST": ("水表无应答", "Meter does not answer"),
+    "METER_REFUSED": ("水表拒绝指令", "Meter refused a command"),
+    "KEY_STUCK": ("按键卡住", "A key is stuck"),
     # reservation codes
     "RESV": ("预约码无效", "Reservation code refused"),
     "RESV_LENGTH": ("请输入9位预约码", "Key the 9 digits of your code"),

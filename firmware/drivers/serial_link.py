@@ -1,8 +1,8 @@
 """The serial line under every serial driver: bytes with deadlines, and one error for a dead line.
 
 pyserial opens and configures the port; reading and writing go to the descriptor directly, because
-setting pyserial's timeout reconfigures the port on each call. Parity is always N: a pseudo
-terminal with parity refuses a later change of speed (card.md §8.4).
+setting pyserial's timeout reconfigures the port on each call. Parity is given at open only: a
+pseudo terminal with parity refuses a later change of speed (card.md §8.4).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class SerialLink:
         self._clock = clock
         self._serial: Serial | None = None
 
-    def open(self, baud: int) -> None:
-        """Open the port at that speed."""
+    def open(self, baud: int, parity: str = "N") -> None:
+        """Open the port at that speed, 8 data bits, parity N or E, one stop bit."""
         import serial
 
         self.close()
         try:
-            self._serial = serial.Serial(self._port, baud, timeout=0, exclusive=True)
+            self._serial = serial.Serial(self._port, baud, parity=parity, timeout=0, exclusive=True)
         except (OSError, ValueError) as fault:  # SerialException is an OSError
             raise ReaderDownError(port=self._port, reason=str(fault)[:120]) from fault
 
@@ -43,6 +43,11 @@ class SerialLink:
         port, self._serial = self._serial, None
         if port is not None:
             port.close()
+
+    @property
+    def descriptor(self) -> int:
+        """The open port's descriptor, for a selector. Raises READER_DOWN."""
+        return self._descriptor()
 
     def set_baud(self, baud: int) -> None:
         """Change the speed of the open port."""

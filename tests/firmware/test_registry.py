@@ -21,6 +21,11 @@ SECTIONS: dict[str, dict[str, object]] = {
     "psam_slot": {"reader": "Some Slot", "tid_sfi": 22, "tid_offset": 0, "aid": "A0"},
     "soft_sam": {"development": True, "tid": "001122334455"},
     "console": {"format": "json"},
+    "relay_bus": {
+        "bus": {"port": "/dev/ttyS1", "baud": "9600", "unit": 1, "timeout_ms": 200},
+        "valve": {"dead_ms": 1500},
+        "meter": {"pulses_per_litre": 450, "max_flow_l_min": 30},
+    },
 }
 
 

@@ -81,16 +81,18 @@ class CardWorker:
         self._alive().ask(_Request(token, None, RESET_DEADLINE_MS))
 
     def check(self) -> None:
-        """Replace a thread stuck in its reader; the loop calls this a few times a second.
+        """Replace a thread that is stuck in its reader, or was ended by a fault of it.
 
-        The stuck request ends as LINK_LOST. Without `renew` the reader stays out of order.
+        The loop calls this a few times a second. The request under way ends as LINK_LOST. Without
+        `renew` the reader stays out of order.
         """
         life = self._alive()
         stuck = life.overdue(self._clock.mono_us())
-        if stuck is None:
+        if stuck is None and not life.died():
             return
-        life.abandon()
-        self._post(Trouble(stuck, LinkLostError.code))
+        under_way = life.abandon()
+        if under_way is not None:
+            self._post(Trouble(under_way, LinkLostError.code))
         self._post(ReaderState(LinkLostError.code))
         if self._renew is not None:
             self._life = _Life(self._renew(), self._post, self._clock, self._rhythm)
@@ -146,14 +148,20 @@ class _Life:
         current = self._current
         return current[0] if current is not None and now_us > current[1] + OVERDUE_US else None
 
-    def abandon(self) -> None:
+    def died(self) -> bool:
+        """Whether the thread ended without being told to."""
+        return not self._thread.is_alive() and not self._over()
+
+    def abandon(self) -> int | None:
+        """Give this life up; the token of the request that was under way."""
         with self._changed:
             self._abandoned = True
-            self._current = None
+            current, self._current = self._current, None
             waiting = list(self._requests)
             self._requests.clear()
         for request in waiting:
             self._out(Trouble(request.token, ReaderDownError.code))
+        return None if current is None else current[0]
 
     def finish(self, timeout_ms: int) -> None:
         with self._changed:

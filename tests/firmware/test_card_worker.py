@@ -238,3 +238,37 @@ def test_worker_over_the_pn532() -> None:
             chip.remove()
             assert events.get(timeout=5) == CardOut()
         worker.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("where", ["transmit", "present"])
+def test_a_reader_that_breaks_its_contract_is_replaced(where: str) -> None:
+    """A driver's bug ends the thread, not the till: what waits is answered, a new reader comes."""
+    broken, fresh = ScriptedReader(), ScriptedReader()
+    events: queue.Queue[Event] = queue.Queue()
+    worker = CardWorker(broken, events.put, renew=lambda: fresh, rhythm=FAST)
+    gone = threading.Event()
+
+    def bug(*_: object) -> bytes:
+        gone.set()
+        raise ZeroDivisionError
+
+    setattr(broken, where, bug)
+    worker.start()
+    broken.card.set()
+    assert events.get(timeout=5) == ReaderState(None)
+    assert isinstance(events.get(timeout=5), CardIn)
+    if where == "transmit":
+        worker.transmit(1, b"\x00\x84", 100)
+    assert gone.wait(5)
+    for thread in threading.enumerate():
+        if thread.name == "card-reader":
+            thread.join(5)
+    worker.check()
+    if where == "transmit":
+        assert events.get(timeout=5) == Trouble(1, "LINK_LOST")
+    assert events.get(timeout=5) == ReaderState("LINK_LOST")
+    assert events.get(timeout=5) == ReaderState(None)
+    worker.check()
+    worker.stop()
+    assert (broken.closed, fresh.opened) == (1, 1)

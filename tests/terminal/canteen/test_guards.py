@@ -111,3 +111,15 @@ def test_one_right_is_not_the_other(rig: TillRig, right: str) -> None:
         assert refused is (needed != right), key
     closed = [r for kind, r in rig.records() if kind == Kind.SHIFT and r.get("action") == 1]
     assert len(closed) == (right == "shift")
+
+
+def test_the_centres_word_about_another_epoch(rig: TillRig) -> None:
+    """A halt of an epoch that is over stops nothing; the grant in force restarts nothing."""
+    rig.office.halt(2)
+    rig.office.say("grant", rig.grant)
+    rig.poll()
+    assert rig.state is State.IDLE
+    assert not rig.till.restart_wanted
+    rig.office.halt(1)
+    rig.poll()
+    assert rig.state is State.PAUSED

@@ -115,3 +115,26 @@ def test_not_under_a_running_tap(rig: TillRig) -> None:
     rig.poll()
     assert _tail(rig)[:1] == ["CMD"]
     assert all(check.ok for check in audit_journal(rig.folder / "journal"))
+
+
+def test_the_intent_of_another_epoch(rig: TillRig) -> None:
+    """The same seq in an older epoch is not the intent that is open here."""
+    rig.keys("CANCEL")
+    rig.office.order(NAME, DOUBT_DONE, [2, _intent(rig), 1, "tac"], LATER_US)
+    rig.poll()
+    assert rig.records()[-1][1].get("result") == "CMD_SETTLED"
+    assert list(rig.journal.state.intents) == [_intent(rig)]
+
+
+def test_a_command_under_other_names(rig: TillRig) -> None:
+    """The daemon's id is its own word: a command it files again is still carried out once."""
+    rig.keys("CANCEL")
+    rig.office.order(NAME, DOUBT_DONE, [1, _intent(rig), 1, "tac"], LATER_US)
+    signed = rig.office.orders[0][1]
+    rig.office.orders.append((bytes(16), signed))
+    rig.poll()
+    rig.office.orders.append((bytes([1]) * 16, signed))
+    rig.office.writes += 1
+    rig.poll()
+    rig.poll()
+    assert rig.kinds().count("CMD") == 1

@@ -219,3 +219,35 @@ def test_an_item_cannot_be_resolved_to_where_it_is(campus: Any, pens: Any) -> No
     with pytest.raises(OfficeStateError):
         campus.centre.resolve_suspense(campus.idem(), ("zhang", None), item, "suspense:tac")
     assert campus.open_items() == ["POST_SUSPENSE_TAC"]
+
+
+def test_a_terminal_cannot_undo_what_the_centre_decided(campus: Any, pens: Any) -> None:
+    """VOID from a terminal about a debit that is proved and booked: the decision stands."""
+    pen, chip = pens[0], campus.card()
+    intent = pen.intent(chip, 500)
+    pen.doubt(intent)
+    own = own_of(Kind.DOUBT_UP, evidence=[0x9000, b"mac!", chip.tac(intent), None, None, None])
+    pen.add(Kind.DOUBT_UP, ref=intent.seq, inst=chip.asn, fen=500, own=own)
+    campus.send(pen)
+    campus.work()
+    void = own_of(Kind.VOID, via="counter")
+    pen.add(Kind.VOID, ref=intent.seq, inst=chip.asn, fen=500, own=void)
+    campus.send(pen)
+    campus.marks(*pens)
+    assert campus.doubts() == [(1, "tac")]
+    assert campus.fen("merchant:north") == 500
+
+
+def test_a_decision_that_the_centre_never_made(campus: Any, pens: Any) -> None:
+    """DOUBT_DONE about a doubt that is open here closes nothing; a person looks at it."""
+    pen, chip = pens[0], campus.card()
+    intent = pen.intent(chip, 500)
+    pen.doubt(intent)
+    pen.add(
+        Kind.DOUBT_DONE,
+        ref=intent.seq,
+        own=own_of(Kind.DOUBT_DONE, decision="void", via="centre"),
+    )
+    campus.send(pen)
+    assert campus.doubts() == [(0, None)]
+    assert campus.open_items() == ["POST_SUSPENSE_REF"]

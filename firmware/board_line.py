@@ -71,7 +71,7 @@ class BoardLine:
         self.setup = setup
         self._master = LineMaster(listen_modbus, baud=setup.baud, timeout_ms=setup.timeout_ms)
         self._counter = PulseCounter(
-            setup.pulses_per_litre, setup.max_flow_l_min, slack_ms=setup.timeout_ms
+            setup.pulses_per_litre * 1000, setup.max_flow_l_min, slack_ms=setup.timeout_ms
         )
         self._events: deque[BusEvent] = deque()
         self._linked = self._safe = self._told_ok = self._told_lost = False

@@ -16,6 +16,7 @@ from firmware.ports import CardReader, SamPort
 
 if TYPE_CHECKING:
     from firmware.drivers.relay_bus import RelayBus
+    from firmware.drivers.water_meter import WaterMeter
 
 BUS_BAUDS = (1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200)
 BAUDS = (115_200, 230_400, 460_800, 921_600)
@@ -107,6 +108,34 @@ def _relay_bus(root: Section) -> RelayBus:
     return RelayBus(port, setup, SystemClock())
 
 
+def _water_meter(root: Section) -> WaterMeter:
+    """Reads the table water_meter of this section."""
+    from firmware.drivers.water_meter import WaterMeter
+    from firmware.meter_line import MeterSetup
+    from protocols.bus.cjt188 import MeterProfile
+
+    section = root.section("water_meter")
+    port = section.text("port", None, "serial device of the meter's line")
+    relay = section.flag("timed_relay", False, "its supply runs through a timed, normally shut one")
+    alone = section.flag("allow_no_deadman", False, "demonstration: nothing shuts if we die")
+    if relay == alone:
+        section.refuse("allow_no_deadman", "either it or timed_relay is true", alone)
+    order = section.choice("di_order", "low", ("low", "high"), "which byte of DI comes first")
+    mask = section.choice("valve_status", "low", ("low", "high"), "valve in status bits 0-1 or 6-7")
+    step = section.choice("step_ml", "10000", ("10000", "1000"), "what the last digit means")
+    setup = MeterSetup(
+        address=section.octets("address", None, 7, "low byte first; AA x 7: the only one here"),
+        drives_valve=alone,
+        profile=MeterProfile(low_first=order == "low", valve_mask=0x03 if mask == "low" else 0xC0),
+        echoes_serial=section.flag("echoes_serial", True, "replies repeat our serial number"),
+        baud=int(section.choice("baud", "2400", ("1200", "2400", "4800", "9600"), "8E1")),
+        timeout_ms=section.integer("timeout_ms", 600, 300, 2_000, "a reply is whole by then, ms"),
+        lost_ms=section.integer("lost_ms", 5_000, 1_000, 60_000, "METER_LOST after, ms"),
+        step_ml=int(step),
+    )
+    return WaterMeter(port, setup, SystemClock())
+
+
 READERS: dict[str, Callable[[Section], CardReader]] = {
     "pn532": _pn532,
     "nfcpy": _nfcpy,
@@ -115,4 +144,5 @@ READERS: dict[str, Callable[[Section], CardReader]] = {
 SAMS: dict[str, Callable[[Section], SamPort]] = {"psam_slot": _psam_slot, "soft_sam": _soft_sam}
 CONSOLES: dict[str, Callable[[Section], object]] = {"console": _console}
 BUSES: dict[str, Callable[[Section], RelayBus]] = {"relay_bus": _relay_bus}
-DRIVERS: dict[str, Callable[[Section], object]] = {**READERS, **SAMS, **CONSOLES, **BUSES}
+METERS: dict[str, Callable[[Section], WaterMeter]] = {"water_meter": _water_meter}
+DRIVERS: dict[str, Callable[[Section], object]] = {**READERS, **SAMS, **CONSOLES, **BUSES, **METERS}

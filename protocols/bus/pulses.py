@@ -21,14 +21,14 @@ class PulseStep:
 
 
 class PulseCounter:
-    """The base of one board's counter; `slack_ms` is how inexact a sample's time may be.
+    """The base of one counter of `pulses_per_m3`; `slack_ms`: how inexact a sample's time may be.
 
     What the pipe could have given and did not is carried over, at most `slack_ms` of it: the clock
     of a sample may jitter, a steady flow above the limit still shows within a few samples.
     """
 
-    def __init__(self, pulses_per_litre: int, max_flow_l_min: int, slack_ms: int) -> None:
-        self._pulses_per_minute = pulses_per_litre * max_flow_l_min
+    def __init__(self, pulses_per_m3: int, max_flow_l_min: int, slack_ms: int) -> None:
+        self._pulses_per_1000_min = pulses_per_m3 * max_flow_l_min
         self._slack = self._limit(slack_ms)
         self._base: tuple[int, int, int] | None = None  # raw, boot count, at_ms
         self._carried = self._slack
@@ -59,4 +59,4 @@ class PulseCounter:
 
     def _limit(self, ms: int) -> int:
         """Pulses that can come in `ms`, rounded up."""
-        return -(-self._pulses_per_minute * ms // 60_000)
+        return -(-self._pulses_per_1000_min * ms // 60_000_000)

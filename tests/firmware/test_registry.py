@@ -26,6 +26,14 @@ SECTIONS: dict[str, dict[str, object]] = {
         "valve": {"dead_ms": 1500},
         "meter": {"pulses_per_litre": 450, "max_flow_l_min": 30},
     },
+    "water_meter": {
+        "water_meter": {
+            "port": "/dev/ttyS2",
+            "address": "05000001000000",
+            "timed_relay": True,
+            "di_order": "high",
+        }
+    },
 }
 
 
@@ -71,6 +79,32 @@ def test_bad_aid_is_named() -> None:
     DRIVERS["psam_slot"](section)
     with pytest.raises(ConfigError):
         section.close()
+
+
+def _problems(name: str, table: dict[str, object]) -> list[str]:
+    section = Section("x.toml", table)
+    DRIVERS[name](section)
+    with pytest.raises(ConfigError) as found:
+        section.close()
+    return [str(problem["key"]) for problem in found.value.problems]
+
+
+def test_a_dead_man_must_outlive_two_time_outs_and_their_retries() -> None:
+    """dead_ms below four time-outs, a time-out below the longest reply's time: CONFIG."""
+    table: dict[str, object] = {
+        "bus": {"port": "/dev/ttyS1", "timeout_ms": 200, "baud": "1200"},
+        "valve": {"dead_ms": 700},
+    }
+    assert _problems("relay_bus", table) == ["bus.timeout_ms", "valve.dead_ms"]
+
+
+@pytest.mark.parametrize("says", [{}, {"timed_relay": True, "allow_no_deadman": True}])
+def test_a_meter_without_a_dead_man_is_refused(says: dict[str, object]) -> None:
+    """A valve meter alone needs allow_no_deadman; with a timed relay it may only count."""
+    table: dict[str, object] = {
+        "water_meter": {"port": "/dev/ttyS2", "address": "05000001000000"} | says
+    }
+    assert _problems("water_meter", table) == ["water_meter.allow_no_deadman"]
 
 
 def test_a_terminal_imports_little() -> None:

@@ -10,7 +10,7 @@ TOP = (1 << 32) - 1
 
 
 def counter() -> PulseCounter:
-    return PulseCounter(pulses_per_litre=450, max_flow_l_min=30, slack_ms=200)  # 22.5 in 100 ms
+    return PulseCounter(pulses_per_m3=450_000, max_flow_l_min=30, slack_ms=200)  # 22.5 in 100 ms
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Commissioning proof that the board shuts by itself and that a renewal extends (terminals.md §8.2).
+"""Commissioning proof: the board shuts by itself, and a renewal extends (terminals.md §8.2).
 
 Flash 1.0 s, renew at 0.5 s: open at 1.2 s, shut by 1.7 s. `DeadmanProof` is pure: events and
 `now_ms` in, the times of the two opens out. A board that fails stays out of service.

@@ -1,8 +1,8 @@
 """A CJ/T 188 valve meter's side of the conversation: readings, and a valve without a dead-man.
 
-Sans IO, like board_line. The meter has no timed open (terminals.md §8.3): behind a timed relay it only
-counts; with `drives_valve` this core shuts it when `open_for` was not called again in time, which
-holds only while the program lives: for demonstration.
+Sans IO, like board_line. The meter has no timed open (terminals.md §8.3): behind a timed relay it
+only counts; with `drives_valve` this core shuts it when `open_for` was not called again in time,
+which holds only while the program lives: for demonstration.
 """
 
 from __future__ import annotations

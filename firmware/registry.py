@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from firmware.base.clock import SystemClock
 from firmware.base.config import Section
 from firmware.base.keys import KeyStore
-from firmware.ports import CardReader, SamPort
+from firmware.ports import CardReader, Display, SamPort
 
 if TYPE_CHECKING:
+    from firmware.drivers.keypad_evdev import Keypad
     from firmware.drivers.relay_bus import RelayBus
     from firmware.drivers.water_meter import WaterMeter
 
+HEX = frozenset("0123456789abcdefABCDEF")
 BUS_BAUDS = (1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200)
 BAUDS = (115_200, 230_400, 460_800, 921_600)
 
@@ -136,6 +138,53 @@ def _water_meter(root: Section) -> WaterMeter:
     return WaterMeter(port, setup, SystemClock())
 
 
+def _keypad_evdev(section: Section) -> Keypad:
+    from firmware.drivers.keypad_evdev import EvdevSource, Keypad
+    from firmware.key_streams import SPARE, EvdevStream, key_codes
+
+    device = section.text("device", None, "event device of the keypad, or a FIFO of its events")
+    run = section.choice("run_key", "KPASTERISK", SPARE, "the key for start and pause")
+    end = section.choice("end_key", "KPENTER", SPARE, "the key that ends")
+    if run == end:
+        section.refuse("end_key", "another key than run_key", end)
+        return Keypad(EvdevSource(device), EvdevStream({}), SystemClock())
+    return Keypad(EvdevSource(device), EvdevStream(key_codes(run, end)), SystemClock())
+
+
+def _keypad_serial(section: Section) -> Keypad:
+    from firmware.drivers.keypad_evdev import Keypad, SerialSource
+    from firmware.key_streams import SerialStream, serial_characters
+
+    clock = SystemClock()
+    port = section.text("port", None, "serial device of the keypad")
+    baud = int(section.choice("baud", "9600", map(str, BUS_BAUDS), "speed of the line"))
+    run = section.choice("run_key", "*", "*#ABCD", "the character for start and pause")
+    end = section.choice("end_key", "#", "*#ABCD", "the character that ends")
+    if run == end:
+        section.refuse("end_key", "another key than run_key", end)
+        run, end = "*", "#"
+    return Keypad(SerialSource(port, baud, clock), SerialStream(serial_characters(run, end)), clock)
+
+
+def _four_line(section: Section) -> Display:
+    from firmware.drivers.four_line import ConsoleDisplay, SerialDisplay, Template
+
+    port = section.text("port", "", "serial device of the display; empty: drawn on the console")
+    baud = int(section.choice("baud", "9600", map(str, BUS_BAUDS), "speed of the line"))
+    raws = dict[str, bytes]()
+    for key, default in (("clear", "0C"), ("line_end", "0D0A"), ("beep", "07")):
+        text = section.text(key, default, "bytes in hex", len_max=32)
+        if len(text) % 2 or any(c not in HEX for c in text):
+            section.refuse(key, "hex digits", text)
+            text = default
+        raws[key] = bytes.fromhex(text)
+    encoding = section.choice("encoding", "gb18030", ("gb18030", "utf-8", "ascii"), "of characters")
+    if not port:
+        return ConsoleDisplay()
+    template = Template(raws["clear"], raws["line_end"], raws["beep"], encoding)
+    return SerialDisplay(port, baud, template, SystemClock())
+
+
 READERS: dict[str, Callable[[Section], CardReader]] = {
     "pn532": _pn532,
     "nfcpy": _nfcpy,
@@ -144,5 +193,18 @@ READERS: dict[str, Callable[[Section], CardReader]] = {
 SAMS: dict[str, Callable[[Section], SamPort]] = {"psam_slot": _psam_slot, "soft_sam": _soft_sam}
 CONSOLES: dict[str, Callable[[Section], object]] = {"console": _console}
 BUSES: dict[str, Callable[[Section], RelayBus]] = {"relay_bus": _relay_bus}
+KEYPADS: dict[str, Callable[[Section], Keypad]] = {
+    "keypad_evdev": _keypad_evdev,
+    "keypad_serial": _keypad_serial,
+}
+DISPLAYS: dict[str, Callable[[Section], Display]] = {"four_line": _four_line}
 METERS: dict[str, Callable[[Section], WaterMeter]] = {"water_meter": _water_meter}
-DRIVERS: dict[str, Callable[[Section], object]] = {**READERS, **SAMS, **CONSOLES, **BUSES, **METERS}
+DRIVERS: dict[str, Callable[[Section], object]] = {
+    **READERS,
+    **SAMS,
+    **CONSOLES,
+    **BUSES,
+    **METERS,
+    **KEYPADS,
+    **DISPLAYS,
+}

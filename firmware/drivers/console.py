@@ -32,6 +32,8 @@ CHARACTERS = {
     "b": "BACK",
     "v": "VOID",
     "s": "SHIFT",
+    "*": "RUN",
+    "#": "END",
 }
 
 

@@ -1,7 +1,7 @@
 """A sans-IO bus core on a real serial line: bytes, timers and the port's coming and going.
 
-Everything runs on the loop's thread. The input is flushed before each request (terminals.md §8.1). A
-port that is not there, or goes, is tried again every 500 ms.
+Everything runs on the loop's thread. The input is flushed before each request (terminals.md §8.1).
+A port that is not there, or goes, is tried again every 500 ms.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class LinePort:
         self._arm()
 
     def drive_until(self, done: Callable[[], bool], limit_ms: int) -> bool:
-        """Run the line alone, without the reactor, until `done` or for `limit_ms`; for boot, exit."""
+        """Without the reactor, run the line until `done` or for `limit_ms`: for boot and exit."""
         end_ms = self.now_ms() + limit_ms
         while True:
             self._turn()

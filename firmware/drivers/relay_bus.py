@@ -26,7 +26,7 @@ class RelayBus:
         self._port = LinePort(self._line, port, clock, baud=setup.baud, after=self._tell)
 
     def make_safe(self, limit_ms: int) -> bool:
-        """Boot step 0, before there is a loop: valve written shut and read back, within the limit."""
+        """Boot step 0, before there is a loop: written shut and read back, within the limit."""
         return self._port.drive_until(lambda: self._line.safe, limit_ms)
 
     def start(self, reactor: Reactor, post: Callable[[BusEvent], None]) -> None:

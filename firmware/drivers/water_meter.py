@@ -1,7 +1,7 @@
 """A CJ/T 188 valve water meter on its own line (2400 8E1) as ports on the loop.
 
-The rules are in firmware.meter_line. Whether it may move water is the configuration's word: behind a
-timed relay it only counts, alone it needs `allow_no_deadman` (terminals.md §8.3).
+The rules are in firmware.meter_line. Whether it may move water is the configuration's word: behind
+a timed relay it only counts, alone it needs `allow_no_deadman` (terminals.md §8.3).
 """
 
 from __future__ import annotations

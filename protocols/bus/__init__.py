@@ -1,5 +1,5 @@
 """Frames of the wires behind a board: relay board, water meter, electricity meter.
 
 Each codec: `encode`/`decode` of frozen dataclasses, and a bounded Splitter for a noisy line. Read in
-this order: line (what they share), modbus, shower_map, cjt188, dlt645.
+this order: line (what they share), modbus, shower_map, pulses, cjt188, dlt645, master (one line).
 """

@@ -1,7 +1,7 @@
 """From a board's pulse counter to new pulses: never negative, never more than the pipe can give.
 
-Spec: terminals.md §8.2 and T8. A counter that steps back or a board that rebooted sets a new base; a
-step above the physical limit is not counted. Both tell so, and both favour the holder.
+Spec: terminals.md §8.2 and T8. A counter that steps back or a board that rebooted sets a new base;
+a step above the physical limit is not counted. Both tell so, and both favour the holder.
 """
 
 from __future__ import annotations

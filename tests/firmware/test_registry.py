@@ -34,6 +34,9 @@ SECTIONS: dict[str, dict[str, object]] = {
             "di_order": "high",
         }
     },
+    "keypad_evdev": {"device": "/dev/input/event9", "run_key": "KPPLUS", "end_key": "KPMINUS"},
+    "keypad_serial": {"port": "/dev/ttyS3", "run_key": "A"},
+    "four_line": {"port": "/dev/ttyS4", "clear": "0c1b40"},
 }
 
 
@@ -105,6 +108,20 @@ def test_a_meter_without_a_dead_man_is_refused(says: dict[str, object]) -> None:
         "water_meter": {"port": "/dev/ttyS2", "address": "05000001000000"} | says
     }
     assert _problems("water_meter", table) == ["water_meter.allow_no_deadman"]
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "key"),
+    [
+        ("keypad_evdev", {"device": "e", "end_key": "KPASTERISK"}, "end_key"),
+        ("keypad_serial", {"port": "p", "run_key": "#"}, "end_key"),
+        ("four_line", {"clear": "0C1"}, "clear"),
+        ("four_line", {"beep": "zz"}, "beep"),
+    ],
+)
+def test_panel_options_are_checked(name: str, table: dict[str, object], key: str) -> None:
+    """One key for two meanings, or bytes that are no hex, are CONFIG."""
+    assert _problems(name, table) == [key]
 
 
 def test_a_terminal_imports_little() -> None:

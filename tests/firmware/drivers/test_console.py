@@ -21,8 +21,8 @@ def names(form: str, *pieces: bytes) -> list[str]:
 
 def test_characters_are_keys() -> None:
     """Text: one character one key; escape cancels, backspace takes back, the rest is dropped."""
-    assert names("text", b"12.5\n\x1b\x7fvs!\xff") == [
-        *("1", "2", ".", "5", "ENTER", "CANCEL", "BACK", "VOID", "SHIFT")
+    assert names("text", b"12.5\n\x1b\x7fvs*#!\xff") == [
+        *("1", "2", ".", "5", "ENTER", "CANCEL", "BACK", "VOID", "SHIFT", "RUN", "END")
     ]
 
 

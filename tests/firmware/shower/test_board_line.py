@@ -142,7 +142,7 @@ def test_a_late_board_is_a_lost_board() -> None:
 
 
 def test_late_inputs_never_count_twice_or_backwards() -> None:
-    """Every second reply late by 210..600 ms: the count never re-bases and never exceeds the water."""
+    """Every second reply late by 210..600 ms: the count never re-bases, never exceeds the water."""
     for delay_ms in range(210, 600, 30):
         rig = ready_rig()
         rig.open()
@@ -154,7 +154,7 @@ def test_late_inputs_never_count_twice_or_backwards() -> None:
 
 
 def test_a_dead_bus_shuts_by_itself_and_comes_back_shut() -> None:
-    """Line cut with water running: the board shuts within dead_ms, the core tells and starts over."""
+    """Line cut with water running: the board shuts within dead_ms, the core tells, starts over."""
     rig = ready_rig()
     rig.open()
     rig.advance(2_000)

@@ -73,7 +73,7 @@ def test_a_flash_on_the_valve_coil_is_refused() -> None:
 
 
 def test_inputs() -> None:
-    """Nine registers, high word of the counter first, temperature signed; eight without firmware."""
+    """Nine registers, high word of the counter first, temperature signed; eight are fine."""
     raw = bytes.fromhex("0001000200fffff62ee0000a000700090102")
     wanted = BoardInputs(0x10002, 255, -10, 12_000, 10, 7, 9, 0x0102)
     assert inputs_of(raw) == wanted

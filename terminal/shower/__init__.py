@@ -1,0 +1,1 @@
+"""The shower terminal: metering and the pure session machine."""

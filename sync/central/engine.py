@@ -48,6 +48,7 @@ def _postgresql(target: URL) -> Engine:
     engine = create_engine(
         target.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
+        hide_parameters=True,  # a fault's text may reach a log: no card numbers, no claims
         connect_args={"options": f"-c lock_timeout={LOCK_WAIT_MS}", "connect_timeout": 5},
     )
 
@@ -65,7 +66,10 @@ def _sqlite(target: URL) -> Engine:
     path = Path(target.database)
     # The pool hands a connection to one thread at a time; sqlite3's own check would refuse that.
     engine = create_engine(
-        "sqlite://", creator=lambda: connect(path, any_thread=True), poolclass=QueuePool
+        "sqlite://",
+        creator=lambda: connect(path, any_thread=True),
+        poolclass=QueuePool,
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "begin")

@@ -300,3 +300,12 @@ def test_a_backlog_is_followed_in_bounded_passes(
     assert [(a - first, b - first) for a, b in spans] == [(-1, 0), (0, 3), (3, 4), (4, 5)]
     assert campus.fen("merchant:north") == 1_100
     assert campus.value("SELECT count(*) FROM tac_result WHERE result = 0") == 11
+
+
+def test_a_fault_does_not_tell_what_was_bound(campus: Any) -> None:
+    """The text of a database fault may reach a log: it holds no card number and no claim."""
+    secret = "6222666677778888"
+    with pytest.raises(DBAPIError) as caught, campus.engine.begin() as connection:
+        connection.execute(text("INSERT INTO nowhere (code) VALUES (:c)"), {"c": secret})
+    assert "INSERT INTO nowhere" in str(caught.value)
+    assert secret not in str(caught.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
+from sync.central.engine import in_transaction, no_pause, reading
 from sync.errors import CentreSchemaError
 
 HEAD = "0002"
@@ -24,14 +25,23 @@ def version_of(connection: Connection) -> str | None:
 
 
 def prepare(engine: Engine) -> None:
-    """Bring the database to HEAD in one transaction. Raises CENTRE_SCHEMA for an unknown version."""
-    with engine.begin() as connection:
-        found = version_of(connection)
-        if found == HEAD:
+    """Bring the database to HEAD in one transaction; at HEAD it waits for no writer.
+
+    Raises CENTRE_SCHEMA for an unknown version, BUSY, CENTRE_DOWN.
+    """
+    with reading(engine) as connection:
+        if version_of(connection) == HEAD:
             return
-        if found is not None and found not in KNOWN:
-            raise CentreSchemaError(found=found, known=HEAD)
-        _upgrade(connection)
+    in_transaction(engine, _bring, no_pause)
+
+
+def _bring(connection: Connection) -> None:
+    found = version_of(connection)
+    if found == HEAD:
+        return
+    if found is not None and found not in KNOWN:
+        raise CentreSchemaError(found=found, known=HEAD)
+    _upgrade(connection)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -131,3 +131,11 @@ def test_other_databases_are_refused() -> None:
     for url in ("mysql://localhost/x", "sqlite://"):
         with pytest.raises(CentreDownError):
             open_engine(url)
+
+
+def test_a_ready_database_is_prepared_beside_a_writer(engine: Engine) -> None:
+    """An audit or an office command starts while ingest writes: nothing to do, nothing to wait for."""
+    migrations.prepare(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE balance SET fen = fen"))
+        migrations.prepare(engine)

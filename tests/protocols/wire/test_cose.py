@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import SignatureError, WireFormError
+from protocols.wire import cbor
 from protocols.wire.cose import KeyRing, P256Signer, kid_of, load_spki, open1, sign1, verify
 
 KEY = ec.derive_private_key(0xC0FFEE, ec.SECP256R1())
@@ -102,3 +103,19 @@ def test_bad_spki() -> None:
     with pytest.raises(SignatureError):
         load_spki(der)
     assert len(kid_of(der)) == 8
+
+
+@pytest.mark.parametrize("length", [0, 63, 65, 96])
+def test_signature_of_another_length(length: int) -> None:
+    """r and s are 32 bytes each, no more and no less: one payload has one envelope."""
+    protected, rest = _split(sign1(b"payload", SIGNER))
+    signature = cbor.dumps((rest[-64:] + bytes(64))[:length])
+    raw = protected + cbor.dumps(b"payload") + signature
+    with pytest.raises(WireFormError):
+        open1(raw)
+
+
+def _split(raw: bytes) -> tuple[bytes, bytes]:
+    """An envelope of b"payload": what stands before the payload, and the rest."""
+    at = raw.index(cbor.dumps(b"payload"))
+    return raw[:at], raw[at:]

@@ -124,8 +124,11 @@ def test_an_ambiguous_counter_goes_to_a_person(campus: Any, pens: Any) -> None:
     assert (campus.fen(TORN), campus.fen("merchant:south")) == (0, 500)
 
 
-def test_an_old_doubt_closes_for_the_holder_and_late_evidence_waits(campus: Any, pens: Any) -> None:
-    """30 days unseen: AGED, void; a CAPTURE that comes after that goes to suspense:torn."""
+@pytest.mark.parametrize("proof", [True, False])
+def test_an_old_doubt_closes_for_the_holder_and_late_evidence_waits(
+    campus: Any, pens: Any, proof: bool
+) -> None:
+    """30 days unseen: AGED, void; a CAPTURE that comes after that goes to suspense:torn, once."""
     pen, chip = pens[0], campus.card()
     intent = pen.intent(chip, 500)
     pen.doubt(intent)
@@ -134,7 +137,7 @@ def test_an_old_doubt_closes_for_the_holder_and_late_evidence_waits(campus: Any,
     campus.marks(*pens)
     assert campus.doubts() == [(3, "aged")]
     chip.paid(500)
-    pen.late(chip, intent, chip.tac(intent), "prove")
+    pen.late(chip, intent, chip.tac(intent) if proof else None, "prove" if proof else "record")
     campus.send(*pens)
     campus.work()
     assert (campus.fen(TORN), campus.fen("merchant:north")) == (500, 0)
@@ -251,3 +254,14 @@ def test_a_decision_that_the_centre_never_made(campus: Any, pens: Any) -> None:
     campus.send(pen)
     assert campus.doubts() == [(0, None)]
     assert campus.open_items() == ["POST_SUSPENSE_REF"]
+
+
+def test_a_counter_from_before_the_card_was_issued(campus: Any, pens: Any) -> None:
+    """The card began at 5: a doubt about counter 3 can never have been its debit here."""
+    pen, chip = pens[0], campus.card(known=False)
+    campus.centre.issue_card(campus.idem(), "office", chip.asn, 10_000, first_ctr=5)
+    chip.ctr = 3
+    pen.doubt(pen.intent(chip, 500))
+    campus.send(*pens)
+    campus.marks(*pens)
+    assert campus.doubts() == [(2, "owner")]

@@ -257,6 +257,15 @@ def test_status_of_a_replaced_and_of_a_fenced_device(campus: Any) -> None:
     assert ask_status(campus, other.key, "T0002")["state"] == "fenced"
 
 
+def test_a_code_used_in_the_same_moment(campus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices judged right before either was issued: the second gets nothing."""
+    monkeypatch.setattr(campus.enroller, "_check_claim", lambda _: 1)
+    code = claim(campus)
+    campus.enroller.admit(code, csr(key(5)))
+    with pytest.raises(EnrolCodeError):
+        campus.enroller.admit(code, csr(key(6)))
+
+
 def test_status_waits_for_no_posting(campus: Any) -> None:
     """A question is answered while ingest holds the terminal's lanes."""
     pen = campus.terminal("T0001")

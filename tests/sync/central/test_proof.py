@@ -209,3 +209,31 @@ def test_a_relay_gains_nothing(campus: Any, pens: Any) -> None:
     campus.marks(*pens)
     assert (campus.wallet(chip), campus.fen(HELD), campus.fen("merchant:south")) == (0, 0, 500)
     assert campus.purse(chip) == chip.balance
+
+
+def test_late_sales_with_another_debits_tac_hold_no_terminal(campus: Any, pens: Any) -> None:
+    """PROVE may have spoken of a later debit: such a TAC is missing, not bad (card.md §6.2)."""
+    pen, chip = pens[0], campus.card()
+    for _ in range(4):
+        intent = pen.intent(chip, 100)
+        pen.doubt(intent)
+        pen.late(chip, intent, b"evil", "record")
+        chip.paid(100)
+    campus.send(*pens)
+    campus.work()
+    assert {row.result for row in campus.rows("SELECT result FROM tac_result")} == {1}
+    assert campus.value("SELECT held_us FROM terminal WHERE code = 'T0001'") is None
+
+
+def test_a_refund_of_a_sale_that_a_person_settled_waits_too(campus: Any, pens: Any) -> None:
+    """Whoever resolved the sale by hand says what becomes of its REVERSAL: nothing is automatic."""
+    pen, chip = pens[0], campus.card()
+    capture = pen.capture(chip, pen.intent(chip, 500), b"evil")
+    pen.reverse(chip, capture.seq, 500)
+    campus.send(*pens)
+    campus.work()
+    item = campus.value("SELECT id FROM suspense_item WHERE reason = 'POST_SUSPENSE_TAC'")
+    campus.centre.resolve_suspense(campus.idem(), ("zhang", None), item, "loss:school")
+    campus.marks(*pens)
+    assert campus.wallet(chip) == 0
+    assert campus.open_items() == ["POST_SUSPENSE_REVERSAL"]

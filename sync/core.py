@@ -172,7 +172,7 @@ class SyncCore:
         ceiling_ms = min(BACKOFF_MAX_MS, 1000 * 2 ** min(self._tries, 20))
         self._tries += 1
         actions: list[Action] = [Dial(self._rng.uniform_ms(0, ceiling_ms))]
-        self._refusals = self._refusals + 1 if refused else 0
+        self._refusals += refused  # paho tells a refused session twice: refused, then lost
         if self._refusals == REFUSALS_BEFORE_STATUS:
             self._refusals = 0
             actions.append(AskStatus())

@@ -296,3 +296,16 @@ def test_no_hello_answer_says_hello_again() -> None:
     core.connected(0)
     assert core.deadline_ms() == HELLO_ANSWER_MS
     assert core.timer(HELLO_ANSWER_MS) == [SendHello()]
+
+
+def test_a_refusal_told_twice_is_one() -> None:
+    """The client reports a refused session as refused and then as lost: five still ask /status."""
+    core = core_of(lane_of(1))
+    asked = []
+    for _ in range(5):
+        asked.append(AskStatus() in core.disconnected(0, refused=True))
+        asked.append(AskStatus() in core.disconnected(0))
+    assert [n for n, one in enumerate(asked) if one] == [8]
+    core.disconnected(0, refused=True)
+    core.connected(0)
+    assert not any(AskStatus() in core.disconnected(0, refused=True) for _ in range(4))

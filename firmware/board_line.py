@@ -84,7 +84,6 @@ class BoardLine:
         self._polled_ms = 0
         self._urgent = False
         self._sense: BoardSense | None = None
-        self._asked = b""  # the newest read of the inputs
         self._tamper = False
         self._total = 0
         self.sample: MeterSample | None = None
@@ -226,10 +225,9 @@ class BoardLine:
         priority = Priority.DEBIT if self._urgent else Priority.POLL
         self._polled_ms, self._poll_ms, self._urgent, self._sense = now_ms, None, False, None
         self._submit("sense", priority, registers.read_sense(unit))
-        # the lengths take turns: a late reply to the read before fits no read that comes after it
-        pair = registers.read_inputs(unit), registers.read_inputs(unit, whole=False)
-        first, second = pair if self._asked != pair[0].encode() else pair[::-1]
-        self._submit("inputs", priority, first, second)
+        # the second try asks for less: a late reply to the first one has another length
+        whole, short = registers.read_inputs(unit), registers.read_inputs(unit, whole=False)
+        self._submit("inputs", priority, whole, short)
 
     def _learn(self, now_ms: int) -> None:
         while (event := self._master.next_event()) is not None:
@@ -239,8 +237,7 @@ class BoardLine:
             try:
                 self._done(event, now_ms)
             except BusFrameError as fault:
-                failed = Failed(event.job, fault.code, "content", event.request_raw)
-                self._failed(failed, now_ms)
+                self._failed(Failed(event.job, fault.code, "content"), now_ms)
 
     def _failed(self, event: Failed, now_ms: int) -> None:
         match event.job.name:
@@ -253,8 +250,6 @@ class BoardLine:
                 self._next_poll(now_ms)
             case _:
                 pass
-        if event.job.name == "inputs":
-            self._asked = event.request_raw
 
     def _done(self, event: Done, now_ms: int) -> None:
         """Only what proves a working board ends a loss that is building up."""
@@ -268,7 +263,6 @@ class BoardLine:
             case "sense":
                 self._sense = sense_of(event.data_raw)
             case "inputs":
-                self._asked = event.request_raw
                 self._sampled(inputs_of(event.data_raw), now_ms)
                 self._next_poll(now_ms)
             case _:  # an open, a buzz, a shut of a board known as safe

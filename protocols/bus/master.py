@@ -45,11 +45,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The device answered the job with these bytes; `request_raw` is the question it answered."""
+    """The device answered the job with these bytes."""
 
     job: Job
     data_raw: bytes
-    request_raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,6 @@ class Failed:
     job: Job
     code: str
     fact: str
-    request_raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,6 @@ class _Flight:
     attempt: int
     deadline_ms: int
     fault: str = ""
-    broken: bool = False
     withdrawn: bool = False
 
     @property
@@ -172,7 +169,7 @@ class LineMaster:
     def receive(self, raw: bytes, now_ms: int) -> None:
         """Bytes from the line; those that nobody waits for are dropped."""
         flight = self._flight
-        if flight is None or flight.broken:
+        if flight is None:
             return  # nobody waits; a line that babbles must not keep a shut from being tried
         self._buffer = (self._buffer + raw)[-BUFFER_MAX:]
         while self._weigh(flight, now_ms):
@@ -196,7 +193,7 @@ class LineMaster:
         if flight.attempt < TRIES and not flight.withdrawn:
             self._again = (flight.job, flight.attempt + 1)
         else:
-            self._events.append(Failed(flight.job, "BUS_TIMEOUT", fault, flight.request_raw))
+            self._events.append(Failed(flight.job, "BUS_TIMEOUT", fault))
 
     def next_event(self) -> Done | Failed | None:
         """What became of a job; call until None."""
@@ -227,14 +224,14 @@ class LineMaster:
                 self._buffer = self._buffer[size:]
                 return True
             case Broken(field):
-                flight.fault, flight.broken = field, True
+                flight.fault = field  # whatever else comes does not mend it
                 flight.deadline_ms = min(flight.deadline_ms, now_ms + SETTLE_MS)
                 return False
             case Refusal(code, fact):
-                self._land(Failed(flight.job, code, fact, request), now_ms)
+                self._land(Failed(flight.job, code, fact), now_ms)
                 return False
             case Answer(data_raw):
-                self._land(Done(flight.job, data_raw, request), now_ms)
+                self._land(Done(flight.job, data_raw), now_ms)
                 return False
 
     def _land(self, event: Done | Failed, now_ms: int) -> None:

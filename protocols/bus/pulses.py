@@ -1,7 +1,8 @@
 """From a board's pulse counter to new pulses: never negative, never more than the pipe can give.
 
-Spec: terminals.md §8.2 and T8. A counter that steps back or a board that rebooted sets a new base;
-a step above the physical limit is not counted. Both tell so, and both favour the holder.
+Spec: terminals.md §8.2 and T8. A board that rebooted sets a new base; so does a counter that steps
+back, once the next sample says so too: a single one may be a reply that came late, and a base taken
+from it would count water twice. A step above the physical limit is not counted. All favour the holder.
 """
 
 from __future__ import annotations
@@ -32,30 +33,30 @@ class PulseCounter:
         self._slack = self._limit(slack_ms)
         self._base: tuple[int, int, int] | None = None  # raw, boot count, at_ms
         self._carried = self._slack
+        self._stepped_back = False
 
     def take(self, raw: int, boot_count: int, at_ms: int) -> PulseStep:
         """The step of this sample; the first one only sets the base."""
         assert 0 <= raw < WRAP, raw
-        base, self._base = self._base, (raw, boot_count, at_ms)
-        if base is None:
+        if self._base is None:
+            self._base = raw, boot_count, at_ms
             return PulseStep(0)
-        old, old_boot, old_ms = base
+        old, old_boot, old_ms = self._base
         assert at_ms >= old_ms, (at_ms, old_ms)
-        if boot_count != old_boot:
-            return self._rebase(COUNTER_REBASED)
-        step = (raw - old) % WRAP
-        limit = self._carried + self._limit(at_ms - old_ms)
-        if step <= limit:
-            self._carried = min(limit - step, self._slack)
-            return PulseStep(step)
-        if raw < old:
-            return self._rebase(COUNTER_REBASED)
-        self._carried = 0
-        return PulseStep(0, FLOW_IMPOSSIBLE)
-
-    def _rebase(self, fault: str) -> PulseStep:
-        self._carried = self._slack
-        return PulseStep(0, fault)
+        step, limit = (raw - old) % WRAP, self._carried + self._limit(at_ms - old_ms)
+        rebooted, back = boot_count != old_boot, raw < old and step > limit
+        if back and not rebooted and not self._stepped_back:
+            self._stepped_back = True
+            return PulseStep(0)
+        self._base, self._stepped_back = (raw, boot_count, at_ms), False
+        if rebooted or back:
+            self._carried = self._slack
+            return PulseStep(0, COUNTER_REBASED)
+        if step > limit:
+            self._carried = 0
+            return PulseStep(0, FLOW_IMPOSSIBLE)
+        self._carried = min(limit - step, self._slack)
+        return PulseStep(step)
 
     def _limit(self, ms: int) -> int:
         """Pulses that can come in `ms`, rounded up."""

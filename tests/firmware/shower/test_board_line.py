@@ -6,7 +6,8 @@ import pytest
 
 from firmware.board_line import LineSetup
 from firmware.ports import BusLost, BusOk, Flow, ValveState
-from protocols.bus.shower_map import REF_1
+from protocols.bus import modbus
+from protocols.bus.shower_map import REF_1, ShowerMap
 from sim.shower_board import FAULTS, BoardFault
 from sim.shower_rig import ShowerRig, ready_rig
 
@@ -151,6 +152,66 @@ def test_late_inputs_never_count_twice_or_backwards() -> None:
         assert not [flow for flow in rig.flows() if flow.fault]
         assert rig.core.sample is not None
         assert rig.core.sample.pulses <= rig.board.pipe.pulses
+
+
+def test_a_late_reply_is_not_the_answer_to_the_second_try() -> None:
+    """The counter's reply comes after its time-out, the second try gets none: no sample from it."""
+    rig = ready_rig()
+    seen = len(rig.flows())
+    rig.advance_until(lambda: len(rig.flows()) > seen, 200)
+    seen += 1
+    late, dead = BoardFault("late", 4, delay_ms=230), BoardFault("dead", 4)
+    rig.board.plan(late, dead)
+    rig.advance(450)
+    assert (late.times, dead.times, len(rig.flows())) == (0, 0, seen)
+
+
+def test_a_refused_renewal_is_asked_again_with_the_next_sample() -> None:
+    """An exception is no success: the next sample's ask is sent, not absorbed."""
+    rig = ready_rig()
+    rig.open()
+    rig.advance(1_000)
+    rig.board.plan(BoardFault("busy", function=5))
+    rig.advance_until(lambda: rig.board._faults[0].times == 0, 700)
+    rig.advance(250)
+    first, second = [at_ms for at_ms, raw in rig.writes() if raw == OPEN][-2:]
+    assert second - first <= 150
+
+
+@pytest.mark.parametrize("how", ["reboot", "cut short"])
+def test_a_board_that_shut_too_early_is_opened_again_at_once(how: str) -> None:
+    """Right after a renewal the board reboots or ends the flash: the next ask is sent."""
+    rig = ready_rig()
+    rig.open()
+    rig.advance(1_000)
+    flashes = rig.board.flashes
+    rig.advance_until(lambda: rig.board.flashes > flashes, 700)
+    rig.advance(15)  # between its echo and the next poll
+    if how == "reboot":
+        rig.board.reboot(rig.now_ms)
+    else:
+        rig.board._relay(False, rig.now_ms)
+        rig.board._expired = True
+    rig.advance_until(lambda: rig.board.relay, 250)
+
+
+class Latching(ShowerMap):
+    """The mutant: an open that latches."""
+
+    def open_for(self, unit: int, ms: int) -> modbus.Frame:
+        """Untimed."""
+        return modbus.write(unit, 5, self.valve_coil, 0xFF00)
+
+
+def test_a_latching_open_is_never_sent() -> None:
+    """Even a map that builds FC05 FF00 does not get it onto the line."""
+    rig = ShowerRig(LineSetup(registers=Latching()))
+    rig.boot()
+    rig.advance(300)
+    rig.wants = 1_500
+    with pytest.raises(AssertionError, match="ff00"):
+        rig.advance(300)
+    assert not rig.board.latching_opens
 
 
 def test_a_dead_bus_shuts_by_itself_and_comes_back_shut() -> None:

@@ -143,7 +143,7 @@ def test_a_late_reply_to_another_length_is_foreign() -> None:
     line.receive(modbus.Frame(1, 4, b"\x10" + bytes(16)).encode(), 230)
     event = line.next_event()
     assert isinstance(event, Done)
-    assert event.request_raw == short.encode()
+    assert event.data_raw == bytes(16)
 
 
 def test_bytes_before_the_request_are_thrown_away() -> None:

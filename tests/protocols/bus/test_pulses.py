@@ -19,8 +19,6 @@ def counter() -> PulseCounter:
         (1000, 1000, 0, 0, None),
         (1000, 1020, 0, 20, None),
         (TOP - 4, 5, 0, 10, None),  # wrap
-        (1000, 999, 0, 0, "COUNTER_REBASED"),
-        (1000, 0, 0, 0, "COUNTER_REBASED"),
         (1000, 1010, 1, 0, "COUNTER_REBASED"),  # rebooted, although it looks plausible
         (1000, 5000, 0, 0, "FLOW_IMPOSSIBLE"),
         (0, TOP, 0, 0, "FLOW_IMPOSSIBLE"),
@@ -34,6 +32,24 @@ def test_steps(first: int, then: int, boots: int, pulses: int, fault: str | None
     assert count.take((then + 1) % (TOP + 1), 7 + boots, 200) == PulseStep(
         1
     )  # the base is the newest
+
+
+@pytest.mark.parametrize("back", [999, 0])
+def test_a_step_back_counts_once_it_is_confirmed(back: int) -> None:
+    """Twice below the base: COUNTER_REBASED, and counting goes on from there."""
+    count = counter()
+    count.take(1000, 7, 0)
+    assert count.take(back, 7, 100) == PulseStep(0)
+    assert count.take(back, 7, 200) == PulseStep(0, "COUNTER_REBASED")
+    assert count.take(back + 5, 7, 300) == PulseStep(5)
+
+
+def test_one_late_sample_counts_nothing_twice() -> None:
+    """A single sample from before is left out: the water after it is counted once."""
+    count = counter()
+    assert [count.take(raw, 7, 100 * n).pulses for n, raw in enumerate((0, 10, 20, 10, 40))] == [
+        *(0, 10, 10, 0, 20)
+    ]
 
 
 def test_a_flow_a_little_above_the_limit_shows() -> None:

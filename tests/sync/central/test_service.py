@@ -45,8 +45,8 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def until(check: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE_S
+def until(check: Callable[[], Any], what: str, limit_s: float = DEADLINE_S) -> Any:
+    deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         found = check()
         if found:
@@ -146,7 +146,18 @@ class Session:
 
         until(sent, "publish")
 
-    def hears(self, kind: type[Any]) -> Any:
+    def ask(self, letter: Any, kind: type[Any]) -> Any:
+        """Send until it is answered: a message or an answer lost with a session is sent again."""
+        until_s = time.monotonic() + 3 * DEADLINE_S
+        while time.monotonic() < until_s:
+            self.send(letter)
+            try:
+                return self.hears(kind, 5.0)
+            except AssertionError:
+                continue
+        raise AssertionError(f"no {kind.__name__}")
+
+    def hears(self, kind: type[Any], limit_s: float = DEADLINE_S) -> Any:
         def look() -> Any:
             found = self.link.take(200)
             if isinstance(found, Inbound) and not found.topic.endswith("/state"):
@@ -154,7 +165,7 @@ class Session:
                 return message if isinstance(message, kind) else None
             return None
 
-        return until(look, kind.__name__)
+        return until(look, kind.__name__, limit_s)
 
 
 def enrolled(line: Processes, folder: Path, code: str = "T0001") -> Session:
@@ -190,10 +201,8 @@ def test_enrol_pay_kill_revoke(line: Processes, tmp_path: Path) -> None:
     pen = session.pen
     pen.begin()
     pen.sale(chip, 350)
-    session.send(pen.hello())
-    assert session.hears(Welcome).pos.seq == 0
-    session.send(pen.segment())
-    ack = session.hears(Ack)
+    assert session.ask(pen.hello(), Welcome).pos.seq == 0
+    ack = session.ask(pen.segment(), Ack)
     assert (ack.seq, ack.hash) == (4, pen.tip.hash)
 
     line.kill("central")
@@ -208,7 +217,9 @@ def test_enrol_pay_kill_revoke(line: Processes, tmp_path: Path) -> None:
     line.start("broker")
     assert until(session.connect, "reconnect")
     pen.sale(chip, 100)
-    until(lambda: session.link.publish(*_parts(pen.segment(7, 8))) and sales(line) == 3, "third")
+    third = pen.segment(7, 8)
+    session.ask(third, Ack)
+    until(lambda: sales(line) == 3, "third")
 
     status = StatusCall(
         f"https://127.0.0.1:{line.config.enrol_port}",
@@ -225,10 +236,6 @@ def test_enrol_pay_kill_revoke(line: Processes, tmp_path: Path) -> None:
     assert status.ask() == "SYNC_FENCED"
     session.link.close()
     until(lambda: all(_clean(line)), "clean audit")
-
-
-def _parts(letter: Any) -> tuple[str, bytes]:
-    return letter.topic, letter.payload
 
 
 def _clean(line: Processes) -> list[bool]:

@@ -127,6 +127,10 @@ class Ingest:
                 self._answer(connection, outcome, now_us)
         if work:
             taken.batch = self._post(connection, lanes, before, work, now_us)
+        for outcome in taken.outcomes:  # behind the cursor, which moves open lanes only
+            if isinstance(outcome.verdict, Forked) and outcome.lane is not None:
+                key = (outcome.lane.terminal, outcome.lane.epoch)
+                fence(connection, key, outcome.verdict.seq, "JOURNAL_FORK", now_us)
         return taken
 
     def _judge(
@@ -188,7 +192,7 @@ class Ingest:
         return outcome
 
     def _answer(self, connection: Connection, outcome: Outcome, now_us: int) -> None:
-        """Keep evidence, fence a fork, and number the answer where there is one."""
+        """Keep evidence, stop a forked lane, and number the answer where there is one."""
         arrival, verdict = outcome.message, outcome.verdict
         assert isinstance(arrival, Arrival), arrival
         kept = kept_as(verdict)
@@ -196,8 +200,7 @@ class Ingest:
             self._quarantine(connection, arrival, kept, now_us)
         if isinstance(verdict, Forked):
             assert outcome.lane is not None, arrival.lane_key
-            fence(connection, arrival.lane_key, verdict.seq, "JOURNAL_FORK", now_us)
-            outcome.lane.state = LaneState.FENCED
+            outcome.lane.state = LaneState.FENCED  # for the rest of this batch; see `take`
         terminal = arrival.enrolled.terminal
         asks = isinstance(verdict, Missing) and self._need_due(terminal)
         refuses = isinstance(verdict, Refused) and verdict.answered

@@ -251,6 +251,22 @@ def test_row_11_other_branch_right_at_the_cursor(campus: Any, lane: Any) -> None
     assert posted(campus) == 1
 
 
+def test_a_fork_behind_a_good_segment_does_not_stop_the_batch(campus: Any, lane: Any) -> None:
+    """Both branches in one batch: what fits is posted, then the lane is fenced; never BUSY."""
+    hashes, bodies = list(lane.hashes), list(lane.bodies)
+    del lane.bodies[2:], lane.hashes[3:]
+    lane.clock.step(1)
+    lane.add(Kind.MARK)
+    other = lane.segment(1, 3)
+    lane.hashes, lane.bodies = hashes, bodies
+    lane.sale(lane.chip, 100)
+    answers = campus.give(lane.segment(5, 6), other, lane.segment(5, 6))
+    codes = [getattr(answer, "code", type(answer).__name__) for answer in answers]
+    assert sorted(codes) == ["Ack", "JOURNAL_FORK", "SYNC_FENCED"]
+    assert posted(campus) == 2
+    assert tuple(campus.rows("SELECT state, next_seq FROM lane")[0]) == (1, 7)
+
+
 def test_row_12_undecodable_record_is_archived(campus: Any, lane: Any) -> None:
     """Rubbish inside an authentic segment: archived, an item keeps its bytes, the lane goes on."""
     lane.raw(b"\xff\xff not a record")

@@ -130,7 +130,8 @@ def test_a_terminal_imports_little() -> None:
         "import sys, firmware.registry, firmware.reactor, firmware.card_worker\n"
         "import firmware.base.log, firmware.base.sqlite, firmware.base.keys, firmware.base.config\n"
         "import firmware.drivers.pn532, firmware.drivers.soft_sam, firmware.drivers.console\n"
-        "import serial\n"
+        "import firmware.drivers.relay_bus, firmware.drivers.keypad_evdev, firmware.deadman\n"
+        "import firmware.drivers.four_line, serial\n"
         "print(*sys.modules)"
     )
     root = Path(__file__).parents[2]

@@ -7,6 +7,7 @@ from firmware.board_line import LineSetup
 from firmware.deadman import POLL_MS, DeadmanProof, prove_deadman
 from firmware.drivers.relay_bus import RelayBus
 from firmware.errors import DeadmanUnprovedError
+from firmware.ports import BusLost, Flow
 from sim.bus_line import PtyLine
 from sim.shower_board import BoardFault, ShowerBoard
 from sim.shower_rig import ShowerRig
@@ -72,6 +73,29 @@ def test_a_bus_that_goes_proves_nothing() -> None:
     rig = ShowerRig()
     rig.board.plan(BoardFault("dead", function=4, skip=12, times=10_000))
     assert run(rig) in ("bus", "extend")
+
+
+def sample(at_ms: int, *, is_open: bool) -> Flow:
+    return Flow(at_ms, 0, is_open, not is_open, 0, slot=False, sensor=True)
+
+
+def test_a_sample_that_came_too_late_proves_nothing() -> None:
+    """Open, but seen after the time for it: the step fails."""
+    proof = DeadmanProof(0)
+    proof.on_event(sample(10, is_open=False))
+    assert proof.to_open(20) == 1_000
+    proof.on_event(sample(20 + 500, is_open=True))
+    assert proof.failed == "open"
+
+
+def test_a_lost_bus_fails_the_proof() -> None:
+    """BUS_LOST at any step is the end, and later samples change nothing."""
+    proof = DeadmanProof(0)
+    proof.on_event(BusLost("BUS_LOST"))
+    assert proof.failed == "bus"
+    proof.on_event(sample(10, is_open=False))
+    assert proof.failed == "bus"
+    assert proof.to_open(20) is None
 
 
 def test_no_sample_at_all_fails_in_time() -> None:

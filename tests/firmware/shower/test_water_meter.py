@@ -100,6 +100,32 @@ def test_nobody_asks_again_and_the_core_shuts() -> None:
     assert rig.core.shut_known
 
 
+def test_water_again_after_a_shut() -> None:
+    """Each open after a shut is written; asked again while open it is not."""
+    rig = Rig()
+    rig.bus.advance(2_000)
+    for _ in range(2):
+        for _ in range(3):
+            rig.core.open_for(9_000, rig.bus.now_ms)
+            rig.bus.advance(1_000)
+        rig.core.shut(rig.bus.now_ms)
+        rig.bus.advance(1_000)
+    assert rig.meter.valve_writes == [
+        *(VALVE_CLOSE, VALVE_OPEN, VALVE_CLOSE, VALVE_OPEN, VALVE_CLOSE)
+    ]
+
+
+def test_a_valve_reply_outside_the_profile_confirms_nothing() -> None:
+    """AA where the profile knows 84 only: the shut is repeated, the meter counts as lost."""
+    meter = ValveMeter(ADDRESS)
+    meter.odd_control = True
+    rig = Rig(meter, profile=MeterProfile(valve_replies=(0x84,)))
+    rig.bus.advance(8_000)
+    assert rig.heard == [BusLost("METER_LOST")]
+    assert len(meter.valve_writes) > 3
+    assert not rig.core.safe
+
+
 def test_a_dead_meter_is_lost_and_comes_back_shut() -> None:
     """METER_LOST once; afterwards the close is the first thing written."""
     rig = Rig()

@@ -216,6 +216,7 @@ class Truth:
             lane.settled = {ref: seq for ref, seq in lane.settled.items() if seq <= length}
             lane.lists = [one for one in lane.lists if one[0] <= length]
             lane.last = lane.newest = None
+            lane.fakes.clear()  # the old copy knows of no sale on a record alone: its bound starts anew
 
     def doubts(self) -> tuple[int, int]:
         """(intents that were ever in doubt, those of them that a terminal has settled)."""
